@@ -1,0 +1,326 @@
+"""One tree of frozen settings: from YAML, with `a.b=c` overrides, back to YAML.
+
+Every part of the program takes the section that concerns it; nothing reads settings from
+anywhere else. An unknown key is an error that offers the nearest name.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Level = Annotated[str, Field(pattern=r"^[CP][1-7]$")]
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of every section: frozen, and no key that isn't known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelSettings(Settings):
+    """The network: backbone, pyramid and heads."""
+
+    backbone: str = "resnet50"
+    """A name of cellshed.model.BACKBONES, or any timm name."""
+    pretrained: str = "none"
+    """Start weights of the backbone: none, hub (timm's ImageNet weights), or a local file."""
+    in_channels: Positive = 1
+    location: bool = True
+    """Append row and column coordinates in [0, 1] to the image."""
+    backbone_levels: tuple[Level, ...] = ("C3", "C4", "C5")
+    pyramid_levels: tuple[Level, ...] = ("P3", "P4", "P5", "P6", "P7")
+    fusion: Literal["finest", "sum"] = "finest"
+    """finest: the heads see the finest P-level alone, as in the reference. sum: all of them."""
+    pyramid_width: Positive = 256
+    separable: bool = False
+    """Depthwise 3x3 convolutions for the pyramid's outputs."""
+    heads: tuple[str, ...] = ("inner_distance", "pixelwise")
+    """Names of cellshed.targets.TARGETS, one head each."""
+    head_width: Positive = 64
+    """Channels of the 3x3 convolutions that carry a head from the pyramid to full resolution."""
+    head_hidden: Positive = 128
+    """Channels of the 1x1 convolution before a head's last."""
+    norm: Literal["batch", "frozen", "group"] = "batch"
+    """batch: batch norm; frozen: with its statistics held; group: group norm in the heads and
+    frozen batch norm in the backbone."""
+
+
+class NormalizeSettings(Settings):
+    """How intensities become network input. Travels with the model."""
+
+    method: Literal["image", "dataset", "percentile", "histogram", "none"] = "image"
+    """image: (x - mean) / (std + 1e-7) per image and channel. dataset: mean and std of the
+    training images, as in the paper. percentile: low..high percentile of an image to 0..1.
+    histogram: Mesmer's clipping and adaptive histogram equalisation."""
+    low: Annotated[float, Field(ge=0, lt=100)] = 1.0
+    high: Annotated[float, Field(gt=0, le=100)] = 99.0
+    mean: tuple[float, ...] = ()
+    """dataset: mean per channel; found from the training images when empty."""
+    std: tuple[float, ...] = ()
+    kernel_size: Positive = 128
+    """histogram: side of the equalisation's tiles, in pixels."""
+
+
+class InnerDistanceSettings(Settings):
+    """Arguments of cellshed.inner_distance."""
+
+    erosion: Annotated[int, Field(ge=0)] = 1
+    alpha: float | Literal["auto"] = "auto"
+    beta: float = 1.0
+    power: Literal[1, 2] = 2
+
+
+class OuterDistanceSettings(Settings):
+    """Arguments of cellshed.outer_distance."""
+
+    erosion: Annotated[int, Field(ge=0)] = 1
+    normalize: bool = True
+
+
+class PixelwiseSettings(Settings):
+    """Arguments of cellshed.pixelwise."""
+
+    dilation: Annotated[int, Field(ge=0)] = 1
+
+
+class ForegroundSettings(Settings):
+    """cellshed.foreground takes no arguments."""
+
+
+class TargetsSettings(Settings):
+    """Arguments of each target, by its name."""
+
+    inner_distance: InnerDistanceSettings = InnerDistanceSettings()
+    outer_distance: OuterDistanceSettings = OuterDistanceSettings()
+    pixelwise: PixelwiseSettings = PixelwiseSettings()
+    foreground: ForegroundSettings = ForegroundSettings()
+
+
+class AugmentSettings(Settings):
+    """What is changed at random in each crop. Zero, or (1, 1), means never."""
+
+    rotation: Annotated[float, Field(ge=0, le=180)] = 180.0
+    """Degrees, either way."""
+    zoom: tuple[float, float] = (0.7, 1.43)
+    """Range of the magnification; drawn evenly on a logarithmic scale."""
+    stretch: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Ratio of the two axes' zooms: within 1 - stretch .. 1 / (1 - stretch)."""
+    flip: bool = True
+    brightness: Annotated[float, Field(ge=0)] = 0.0
+    """Largest shift, in standard deviations of the normalised image."""
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    blur: Annotated[float, Field(ge=0)] = 0.0
+    """Largest Gaussian sigma, in pixels."""
+    noise: Annotated[float, Field(ge=0)] = 0.0
+    """Largest standard deviation of added Gaussian noise, in normalised units."""
+
+    @model_validator(mode="after")
+    def _zoom_in_order(self) -> Self:
+        low, high = self.zoom
+        if not 0 < low <= high:
+            raise ValueError(f"zoom {self.zoom}: give two positive numbers, the smaller first")
+        return self
+
+
+class TrainingSettings(Settings):
+    """One training run."""
+
+    epochs: Positive = 50
+    steps_per_epoch: Annotated[int, Field(ge=0)] = 0
+    """0: as many as show each image once."""
+    max_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """Stop after this many minutes, with the schedule stretched over them; 0: no limit."""
+    batch_size: Positive = 2
+    crop: Positive = 512
+    """Side of the square crops, in pixels; a multiple of 32."""
+    optimizer: Literal["adam", "adamw", "sgd", "keras-adam"] = "adamw"
+    lr: Annotated[float, Field(gt=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    schedule: Literal["constant", "exponential", "cosine", "one-cycle"] = "cosine"
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.99
+    """exponential: factor of the learning rate after each epoch."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip: Literal["none", "global", "variable"] = "global"
+    """variable: each parameter's gradient by itself, as Keras' clipnorm does."""
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the exponential moving average of the weights; 0: none."""
+    loss_weights: dict[str, float] = {}
+    """Factor of a head's loss, by head name; a head's own default where it isn't given."""
+    class_weights: Literal["balanced", "none"] = "balanced"
+    """balanced: each class weighs as much as every other in a batch, as in the reference."""
+    val_every: Positive = 1
+    """Epochs between validations."""
+    val_images: Annotated[int, Field(ge=0)] = 0
+    """At most this many validation images, evenly spread over the set; 0: all."""
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training images held back when the store has no val split."""
+    select: Literal["f1", "loss"] = "f1"
+    """What the best checkpoint is chosen by, on val: object F1 at IoU 0.5, or the loss."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Stop after this many validations without a new best; 0: never."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    workers: Annotated[int, Field(ge=-1)] = -1
+    """Loader processes; -1: as many as suit the machine."""
+    seed: int = 0
+
+
+class DecodeSettings(Settings):
+    """Arguments of cellshed.deep_watershed, and where its two maps come from."""
+
+    markers: Literal["auto", "inner_distance", "outer_distance", "interior"] = "auto"
+    """Map whose maxima become markers. auto: the first of these that the model has; interior:
+    each connected piece of the thresholded interior is one marker."""
+    maxima_threshold: float = 0.1
+    interior_threshold: float = 0.3
+    maxima_smooth: Annotated[float, Field(ge=0)] = 0.0
+    interior_smooth: Annotated[float, Field(ge=0)] = 1.0
+    radius: Positive = 2
+    maxima_algorithm: Literal["h_maxima", "peak_local_max"] = "h_maxima"
+    label_erosion: Annotated[int, Field(ge=0)] = 0
+    small_objects_threshold: Annotated[int, Field(ge=0)] = 15
+    fill_holes_threshold: Annotated[int, Field(ge=0)] = 15
+    pixel_expansion: Annotated[int, Field(ge=0)] = 0
+
+
+class PredictSettings(Settings):
+    """How images larger than a tile are cut and put together again."""
+
+    tile: Positive = 1024
+    """Side of a tile in pixels, a multiple of 32."""
+    overlap: Annotated[int, Field(ge=0)] = 128
+    """Pixels that neighbouring tiles share."""
+
+
+class Config(Settings):
+    """All settings of a run."""
+
+    model: ModelSettings = ModelSettings()
+    normalize: NormalizeSettings = NormalizeSettings()
+    targets: TargetsSettings = TargetsSettings()
+    augment: AugmentSettings = AugmentSettings()
+    training: TrainingSettings = TrainingSettings()
+    decode: DecodeSettings = DecodeSettings()
+    predict: PredictSettings = PredictSettings()
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the words " - did you mean 'x'?" for the nearest known name, or all names."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known: {', '.join(known)}"
+
+
+def presets() -> list[str]:
+    """Return the names of the settings files that ship with cellshed."""
+    folder = package_files("cellshed") / "presets"
+    return sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read settings from a YAML file or a shipped preset, then apply `a.b=c` overrides.
+
+    Args:
+        source: path of a YAML file, or one of `presets()`.
+        overrides: such as "training.lr=3e-4"; values are read as YAML.
+
+    Raises:
+        ValueError: an unknown file, key or value, named together with the remedy.
+    """
+    return parse_config(_read_text(source), overrides, where=str(source))
+
+
+def parse_config(text: str, overrides: Iterable[str] = (), *, where: str = "settings") -> Config:
+    """Like load_config, from YAML text."""
+    try:
+        tree = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where}: not readable as YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{where}: expected sections such as 'model:', found {type(tree).__name__}")
+    for item in overrides:
+        _apply_override(tree, item)
+    return validate(Config, tree, where)
+
+
+def to_yaml(settings: BaseModel) -> str:
+    """Return settings as YAML, keys in the order of their definition."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def with_overrides(settings: S, changes: Mapping[str, Any], where: str) -> S:
+    """Return settings with some fields changed, checked as if read from a file."""
+    return validate(type(settings), settings.model_dump() | dict(changes), where)
+
+
+def validate(kind: type[S], tree: Mapping[str, Any], where: str) -> S:
+    """Build settings of a kind; turn what is wrong into one line with the remedy."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_first_problem(kind, error)}") from error
+
+
+def _read_text(source: str | Path) -> str:
+    path = Path(source)
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    if str(source) in presets():
+        return (package_files("cellshed") / "presets" / f"{source}.yaml").read_text("utf-8")
+    hint = nearest(str(source), presets())
+    raise ValueError(f"no settings file '{source}', and no preset of that name; {hint}")
+
+
+def _apply_override(tree: dict[str, Any], item: str) -> None:
+    key, equals, value = item.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--set {item}: write it as section.name=value, e.g. training.lr=3e-4")
+    *sections, name = key.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ValueError(f"--set {item}: '{section}' is a value, not a section")
+    tree[name] = _scalar(value)
+
+
+def _scalar(text: str) -> Any:
+    """Read a value as YAML does, but 3e-4 as the number that everyone means."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
+    problem = error.errors()[0]
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        section = _section_at(kind, problem["loc"][:-1])
+        return f"unknown setting '{path}'; {nearest(str(problem['loc'][-1]), section.model_fields)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{path} = {problem['input']!r}: {message}" if path else message
+
+
+def _section_at(kind: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
+    for part in path:
+        annotation = kind.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        kind = annotation
+    return kind
