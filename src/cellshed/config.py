@@ -170,6 +170,7 @@ class TrainingSettings(Settings):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     workers: Annotated[int, Field(ge=-1)] = -1
     """Loader processes; -1: as many as suit the machine."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     seed: int = 0
 
 
@@ -203,6 +204,8 @@ class PredictSettings(Settings):
 class Config(Settings):
     """All settings of a run."""
 
+    licence: str = ""
+    """Licence of the training data; written into the model folder."""
     model: ModelSettings = ModelSettings()
     normalize: NormalizeSettings = NormalizeSettings()
     targets: TargetsSettings = TargetsSettings()
@@ -250,7 +253,9 @@ def parse_config(text: str, overrides: Iterable[str] = (), *, where: str = "sett
     except yaml.YAMLError as error:
         raise ValueError(f"{where}: not readable as YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(tree, dict):
-        raise ValueError(f"{where}: expected sections such as 'model:', found {type(tree).__name__}")
+        raise ValueError(
+            f"{where}: expected sections such as 'model:', found {type(tree).__name__}"
+        )
     for item in overrides:
         _apply_override(tree, item)
     return validate(Config, tree, where)

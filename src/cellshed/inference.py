@@ -1,0 +1,41 @@
+"""A network applied to whole images: normalised image in, maps out."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cellshed.config import PredictSettings
+from cellshed.tiling import predict_tiled
+
+Maps = dict[str, NDArray[np.float32]]
+
+
+def predict_maps(
+    forward: Callable[[Tensor], dict[str, Tensor]],
+    image: NDArray[np.float32],
+    settings: PredictSettings,
+    device: torch.device | str = "cpu",
+) -> Maps:
+    """Return each head's map of an image of any size.
+
+    Args:
+        forward: the network, (1, C, H, W) -> head name -> (1, channels, H, W).
+        image: (H, W, C), normalised as the network was trained.
+        settings: tile and overlap.
+        device: where the network is.
+
+    Returns:
+        Head name -> (H, W, channels), float32.
+    """
+
+    def one_tile(tile: NDArray[np.float32]) -> Maps:
+        batch = torch.from_numpy(np.ascontiguousarray(tile.transpose(2, 0, 1)[None]))
+        batch = batch.to(device, memory_format=torch.channels_last)
+        with torch.inference_mode():
+            outputs = forward(batch)
+        return {k: v[0].float().permute(1, 2, 0).cpu().numpy() for k, v in outputs.items()}
+
+    return predict_tiled(one_tile, image, settings.tile, settings.overlap)

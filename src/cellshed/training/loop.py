@@ -1,0 +1,322 @@
+"""The training loop: stores and settings in, a run folder with the best model out."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from cellshed.batches import loader, steps_per_epoch
+from cellshed.config import Config, load_config
+from cellshed.data.store import Store, open_store
+from cellshed.model.folder import ModelCard, find_model, load_weights, save_model
+from cellshed.model.panoptic import PanopticNet, build_model
+from cellshed.normalize import fit
+from cellshed.training.losses import head_losses, loss_weights
+from cellshed.training.optimizers import (
+    AveragedWeights,
+    build_optimizer,
+    clip_each_variable,
+    learning_rate,
+)
+from cellshed.training.run import Progress, Row, RunFolder, State
+from cellshed.training.split import split_stores
+from cellshed.training.validation import spread, to_row, validate_images
+
+Listener = Callable[[Progress], None]
+
+
+def train(
+    config: Config | str | Path,
+    data: str | Path | Store | Sequence[str | Path | Store],
+    out: str | Path,
+    *,
+    resume: bool = False,
+    init: str | Path | None = None,
+    progress: Listener | None = None,
+) -> Path:
+    """Train a network and leave the best one, by the validation images, as a model folder.
+
+    Args:
+        config: settings, or the name of a preset or YAML file.
+        data: one or more stores made by prepare. Their split "train" is trained on and "val"
+            chosen by; without "val", a seeded share of the training images is held back.
+        out: run folder: config.yaml, history.csv, environment.json, TensorBoard events, best/
+            and last/ (model folders), last/state.pt.
+        resume: go on with a run that was interrupted. On a CPU it ends with the same weights
+            as an uninterrupted one, bit for bit, unless max_minutes is set.
+        init: model folder whose weights the network starts from.
+        progress: called after each step and each epoch.
+
+    Returns:
+        The folder of the best model.
+
+    Raises:
+        ValueError: settings, stores or folders don't fit, with the remedy.
+        FloatingPointError: the loss isn't finite; names the images of the batch.
+    """
+    config = config if isinstance(config, Config) else load_config(config)
+    listed = [data] if isinstance(data, str | Path | Store) else list(data)
+    stores = [d if isinstance(d, Store) else open_store(d) for d in listed]
+    folder = RunFolder(out)
+    accelerator = Accelerator(
+        cpu=config.training.device == "cpu",
+        mixed_precision={"fp32": "no"}.get(config.training.precision, config.training.precision),
+    )
+    try:
+        with accelerator.main_process_first():
+            folder.begin(config, resume or not accelerator.is_main_process)
+        trainer = Trainer(config, stores, folder, accelerator, progress)
+        trainer.start(init, resume)
+        trainer.run()
+    finally:
+        accelerator.end_training()
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return folder.best
+
+
+class Trainer:
+    """One run: a network, its optimiser, the stores and how far it has come."""
+
+    def __init__(
+        self,
+        config: Config,
+        stores: Sequence[Store],
+        folder: RunFolder,
+        accelerator: Accelerator,
+        progress: Listener | None,
+    ) -> None:
+        self.train_stores, self.val_stores = split_stores(stores, config.training)
+        self.config = _with_statistics(config, self.train_stores)
+        self.settings = self.config.training
+        self.folder = folder
+        self.accelerator = accelerator
+        self.progress = progress if accelerator.is_main_process else None
+        self.state = State()
+        self._began = time.monotonic()
+        torch.manual_seed(self.settings.seed)
+        self.net: PanopticNet = build_model(self.config.model).to(memory_format=torch.channels_last)
+        self.weights = loss_weights(self.config.model.heads, self.settings)
+        self.steps = steps_per_epoch(
+            self.train_stores, self.settings, world=accelerator.num_processes
+        )
+
+    def start(self, init: str | Path | None, resume: bool) -> None:
+        """Load the weights to start from, or everything to go on with."""
+        if init is not None:
+            load_weights(self.net, find_model(init))
+        self.optimizer = build_optimizer(self.net, self.settings)
+        self.model, self.optimizer = self.accelerator.prepare(self.net, self.optimizer)
+        self.average = AveragedWeights(self.net, self.settings.ema) if self.settings.ema else None
+        saved = self.folder.load_state() if resume else None
+        if saved is not None:
+            self._restore(*saved)
+
+    def run(self) -> None:
+        """Train until the epochs, the minutes or the patience are used up."""
+        self._began = time.monotonic()
+        while not self._finished():
+            row = self._epoch()
+            last = self.state.epoch + 1 == self.settings.epochs or self._share() >= 1
+            if last or (self.state.epoch + 1) % self.settings.val_every == 0:
+                row |= self._validate()
+            self.state.epoch += 1
+            self.state.seconds, self._began = self._seconds(), time.monotonic()
+            self._record(row | {"seconds": self.state.seconds})
+        self.folder.close()
+
+    def _finished(self) -> bool:
+        patience = self.settings.patience
+        tired = patience and self.state.validations_since_best >= patience
+        return bool(tired) or self.state.epoch >= self.settings.epochs or self._share() >= 1
+
+    def _seconds(self) -> float:
+        """Return the time spent on the run, earlier sittings included."""
+        return self.state.seconds + time.monotonic() - self._began
+
+    def _own_share(self) -> float:
+        """Return how much of the run is over, by epochs or minutes, whichever is more."""
+        share = self.state.step / (self.steps * self.settings.epochs)
+        if self.settings.max_minutes:
+            share = max(share, self._seconds() / (60 * self.settings.max_minutes))
+        return min(share, 1.0)
+
+    def _share(self) -> float:
+        """Return _own_share, made the same in all processes so that they stop together."""
+        share = self._own_share()
+        if self.settings.max_minutes and self.accelerator.num_processes > 1:
+            mine = torch.tensor(share, device=self.accelerator.device)
+            share = float(self.accelerator.gather(mine).max())
+        return share
+
+    def _epoch(self) -> Row:
+        """Take one epoch's steps; return its mean losses."""
+        self.model.train()
+        sums: dict[str, float] = {}
+        batches = loader(
+            self.train_stores,
+            self.config,
+            epoch=self.state.epoch,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+        )
+        taken = 0
+        rate = self.settings.lr
+        for batch in batches:
+            share = self._share()
+            if share >= 1:
+                break
+            rate = learning_rate(self.settings, self.state.step, self.state.epoch, share)
+            losses = self._step(batch, rate)
+            taken += 1
+            self.state.step += 1
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value
+            self._tell(taken, losses["loss"])
+        means = {name: value / max(taken, 1) for name, value in sums.items()}
+        return {"epoch": self.state.epoch + 1, "step": self.state.step, "lr": rate} | means
+
+    def _step(self, batch: dict[str, Any], rate: float) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        device = self.accelerator.device
+        image = batch["image"].to(device, memory_format=torch.channels_last)
+        targets = {name: t.to(device) for name, t in batch["targets"].items()}
+        with self.accelerator.autocast():
+            logits = self.model(image, activate=False)
+        losses = head_losses(logits, targets, self.settings.class_weights)
+        total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+        values = {"loss": float(total)} | {f"loss_{k}": float(v) for k, v in losses.items()}
+        if not np.isfinite(values["loss"]):
+            raise FloatingPointError(
+                f"the loss is {values['loss']} at step {self.state.step + 1}, in the batch of "
+                f"{', '.join(batch['names'])}: lower training.lr, or look at these images"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(total)
+        self._clip()
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.net)
+        return values
+
+    def _clip(self) -> None:
+        if self.settings.clip == "none":
+            return
+        self.accelerator.unscale_gradients()
+        if self.settings.clip == "variable":
+            clip_each_variable(self.net.parameters(), self.settings.clip_norm)
+        else:
+            torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip_norm)
+
+    def _validate(self) -> Row:
+        """Score the validation images with the averaged weights, where there are any."""
+        images = spread(self.val_stores, self.settings.val_images)
+        mine = images[self.accelerator.process_index :: self.accelerator.num_processes]
+        own = {k: v.clone() for k, v in self.net.state_dict().items()} if self.average else {}
+        if self.average is not None:
+            self.net.load_state_dict(self.average.shadow)
+        self.net.eval()
+        sums = validate_images(self.net, mine, self.config, self.accelerator.device)
+        if self.average is not None:
+            self.net.load_state_dict(own)
+        return to_row(np.sum(gather_object([sums]), axis=0))
+
+    def _record(self, row: Row) -> None:
+        """Note an epoch's results; write models, history and the checkpoint."""
+        state = self.state
+        state.history.append(row)
+        value = _value(row, self.settings.select)
+        better = value is not None and value > state.best
+        if value is not None:
+            state.best = max(state.best, value)
+            state.validations_since_best = 0 if better else state.validations_since_best + 1
+            state.best_epoch = state.epoch if better else state.best_epoch
+        if self.accelerator.is_main_process:
+            self._write(row, better)
+        self._tell(self.steps, row.get("loss", float("nan")), row)
+
+    def _write(self, row: Row, better: bool) -> None:
+        weights = self.average.shadow if self.average is not None else self.net.state_dict()
+        card = self._card(row)
+        save_model(self.folder.last, weights, card)
+        if better:
+            save_model(self.folder.best, weights, card)
+        self.folder.write_history(self.state.history)
+        self.folder.write_events(row, self.state.step)
+        tensors = {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+        if self.average is not None:
+            tensors["average"] = self.average.state_dict()
+        if self.accelerator.scaler is not None:
+            tensors["scaler"] = self.accelerator.scaler.state_dict()
+        self.folder.save_state(tensors, self.state)
+
+    def _restore(self, tensors: dict[str, Any], state: State) -> None:
+        self.net.load_state_dict(tensors["net"])
+        self.optimizer.load_state_dict(tensors["optimizer"])
+        torch.set_rng_state(tensors["random"])
+        if self.average is not None:
+            self.average.load_state_dict(tensors["average"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(tensors["scaler"])
+        self.state = state
+
+    def _card(self, row: Row) -> ModelCard:
+        config = self.config
+        data = [
+            {"hash": s.hash, "images": len(s), "cells": sum(r.n_cells for r in s.records)}
+            for s in self.train_stores
+        ]
+        return ModelCard(
+            name=self.folder.path.name,
+            licence=config.licence,
+            model=config.model,
+            normalize=config.normalize,
+            targets=config.targets,
+            decode=config.decode,
+            predict=config.predict,
+            data={"train": data},
+            scores={k: v for k, v in row.items() if k.startswith("val_") or k == "epoch"},
+        )
+
+    def _tell(self, step: int, loss: float, row: Row | None = None) -> None:
+        if self.progress is None:
+            return
+        seconds, share = self._seconds(), self._own_share()
+        self.progress(
+            Progress(
+                epoch=self.state.epoch,
+                epochs=self.settings.epochs,
+                step=step,
+                steps=self.steps,
+                loss=loss,
+                seconds=seconds,
+                seconds_left=seconds * (1 - share) / share if share else float("inf"),
+                row=row,
+            )
+        )
+
+
+def _with_statistics(config: Config, stores: Sequence[Store]) -> Config:
+    """Fill in the mean and deviation of the training images where the settings ask for them."""
+    if config.normalize.method != "dataset" or config.normalize.mean:
+        return config
+    images = (store.image(i) for store in stores for i in range(len(store)))
+    return config.model_copy(update={"normalize": fit(images, config.normalize)})
+
+
+def _value(row: Row, select: str) -> float | None:
+    """Return what is to be maximised, None in an epoch without validation."""
+    if "val_f1" not in row:
+        return None
+    return row["val_f1"] if select == "f1" else -row["val_loss"]

@@ -1,0 +1,94 @@
+"""Losses of the heads, by the kind that each target names.
+
+Mean squared error for distances, class-weighted cross-entropy for one-hot classes; the latter
+scaled by 0.01 unless told otherwise, as in Greenwald et al. 2022 (Mesmer).
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cellshed.config import TrainingSettings, nearest
+from cellshed.targets import TARGETS
+
+DEFAULT_WEIGHTS = {"mse": 1.0, "cross_entropy": 0.01}
+"""Factor of a head's loss by the kind of the loss."""
+
+
+def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the mean over all pixels of (prediction - target)**2; both (N, 1, H, W)."""
+    return functional.mse_loss(prediction, target.to(prediction.dtype))
+
+
+def balancing_weights(target: Tensor) -> Tensor:
+    """Return weights (C,) that make the classes of a batch count alike.
+
+    w_c = total / (C * (count_c + 1)), the counts taken over the whole batch, as the reference
+    has it; a class that doesn't occur gets a huge weight that nothing multiplies.
+
+    Args:
+        target: one-hot (N, C, H, W).
+    """
+    counts = target.sum(dim=(0, 2, 3), dtype=torch.float32)
+    return counts.sum() / (len(counts) * (counts + 1))
+
+
+def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean over all pixels of -w_c log p_c, where c is a pixel's class.
+
+    Args:
+        logits: (N, C, H, W), before softmax.
+        target: one-hot (N, C, H, W).
+        weights: (C,), or None for equal weights. The mean isn't divided by the weights' sum.
+    """
+    losses = functional.cross_entropy(logits, target.argmax(dim=1), weights, reduction="none")
+    return losses.mean()
+
+
+def head_losses(
+    logits: Mapping[str, Tensor], targets: Mapping[str, Tensor], class_weights: str
+) -> dict[str, Tensor]:
+    """Return each head's unscaled loss.
+
+    Args:
+        logits: head name -> (N, C, H, W), before activation.
+        targets: head name -> (N, C, H, W).
+        class_weights: "balanced" or "none".
+    """
+    return {name: _loss(name, logits[name], targets[name], class_weights) for name in logits}
+
+
+def loss_weights(heads: tuple[str, ...], settings: TrainingSettings) -> dict[str, float]:
+    """Return the factor of each head's loss: the settings' where given, else its kind's.
+
+    Raises:
+        ValueError: the settings name a head that the model lacks.
+    """
+    for name in settings.loss_weights:
+        if name not in heads:
+            hint = nearest(name, heads)
+            raise ValueError(f"training.loss_weights.{name}: the model has no such head; {hint}")
+    return {
+        name: settings.loss_weights.get(name, DEFAULT_WEIGHTS[TARGETS[name].loss]) for name in heads
+    }
+
+
+def _mse_of_logits(logits: Tensor, target: Tensor, class_weights: str) -> Tensor:
+    return squared_error(functional.relu(logits), target)
+
+
+def _cross_entropy_of_logits(logits: Tensor, target: Tensor, class_weights: str) -> Tensor:
+    weights = balancing_weights(target) if class_weights == "balanced" else None
+    return cross_entropy(logits, target, weights)
+
+
+_KINDS: dict[str, Callable[[Tensor, Tensor, str], Tensor]] = {
+    "mse": _mse_of_logits,
+    "cross_entropy": _cross_entropy_of_logits,
+}
+
+
+def _loss(name: str, logits: Tensor, target: Tensor, class_weights: str) -> Tensor:
+    return _KINDS[TARGETS[name].loss](logits.float(), target, class_weights)
