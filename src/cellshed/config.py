@@ -153,7 +153,7 @@ class TrainingSettings(Settings):
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential moving average of the weights; 0: none."""
-    loss_weights: dict[str, float] = {}
+    loss_weights: dict[str, float] = Field(default_factory=dict)
     """Factor of a head's loss, by head name; a head's own default where it isn't given."""
     class_weights: Literal["balanced", "none"] = "balanced"
     """balanced: each class weighs as much as every other in a batch, as in the reference."""

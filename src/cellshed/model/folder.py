@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 import yaml
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -41,9 +42,9 @@ class ModelCard(Settings):
     targets: TargetsSettings = TargetsSettings()
     decode: DecodeSettings = DecodeSettings()
     predict: PredictSettings = PredictSettings()
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = Field(default_factory=dict)
     """Fingerprints and counts of the stores it was trained on."""
-    scores: dict[str, Any] = {}
+    scores: dict[str, Any] = Field(default_factory=dict)
     """Scores on the validation images, by name."""
 
 

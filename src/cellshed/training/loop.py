@@ -10,7 +10,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
-from torch import Tensor
 
 from cellshed.batches import loader, steps_per_epoch
 from cellshed.config import Config, load_config

@@ -83,8 +83,9 @@ class RunFolder:
         write_text(self.path / "history.csv", "\n".join(lines) + "\n")
 
     def write_events(self, row: Row, step: int) -> None:
-        """Add an epoch's results to the TensorBoard events; those of a later, lost part of an
-        interrupted run are purged.
+        """Add an epoch's results to the TensorBoard events.
+
+        Those of the lost part of an interrupted run are purged.
         """
         if self._events is None:
             from torch.utils.tensorboard import SummaryWriter

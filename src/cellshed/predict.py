@@ -1,0 +1,155 @@
+"""A trained model applied to images: image in, labels out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cellshed.config import DecodeSettings, with_overrides
+from cellshed.inference import Maps, predict_maps
+from cellshed.model.folder import ModelCard, find_model, load_network
+from cellshed.model.panoptic import PanopticNet
+from cellshed.normalize import normalize
+from cellshed.watershed import confidence, decode
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The cells of one image."""
+
+    labels: NDArray[np.int32]
+    """(H, W), 0 = background, cells 1..n."""
+    confidence: NDArray[np.float32]
+    """(n,) in [0, 1]; entry k - 1 belongs to label k."""
+    maps: Maps
+    """Head name -> (H, W, C), what the network said."""
+
+
+class Segmenter:
+    """A model ready to segment: network, normalisation and decoder together."""
+
+    def __init__(self, net: PanopticNet, card: ModelCard, device: torch.device) -> None:
+        self.card = card
+        self.device = device
+        self._net = net
+
+    def prepare(self, image: NDArray[Any], channel: int | None = None) -> NDArray[np.float32]:
+        """Return the image as network input, (H, W, C) normalised.
+
+        Args:
+            image: (H, W) or (H, W, C), any numeric dtype.
+            channel: the one channel to use; None: all, or the first of several equal ones.
+
+        Raises:
+            ValueError: channels don't suit the model, or pixels aren't finite.
+        """
+        chosen = _choose_channels(np.asarray(image), self.card.model.in_channels, channel)
+        return normalize(chosen, self.card.normalize)
+
+    def maps(self, image: NDArray[Any], *, channel: int | None = None) -> Maps:
+        """Return the network's maps of an image of any size, (H, W, C) each."""
+        prepared = self.prepare(image, channel)
+        return predict_maps(self._net, prepared, self.card.predict, self.device)
+
+    def predict(
+        self, image: NDArray[Any], *, channel: int | None = None, **changes: Any
+    ) -> Prediction:
+        """Return labels, confidences and maps of an image.
+
+        Args:
+            image: (H, W) or (H, W, C), any size, any numeric dtype.
+            channel: the one channel to use.
+            changes: fields of DecodeSettings that differ from the model's own.
+        """
+        maps = self.maps(image, channel=channel)
+        return self.decode(maps, **changes)
+
+    def decode(self, maps: Maps, **changes: Any) -> Prediction:
+        """Turn maps into labels and confidences, by the model's decode settings."""
+        settings = self.decode_settings(**changes)
+        labels = decode(maps, settings)
+        return Prediction(labels, confidence(labels, maps, settings), maps)
+
+    def segment(self, image: NDArray[Any], **changes: Any) -> NDArray[np.int32]:
+        """Return the labels of an image, (H, W) int32."""
+        return self.predict(image, **changes).labels
+
+    def decode_settings(self, **changes: Any) -> DecodeSettings:
+        """Return the model's decode settings with some fields changed."""
+        if not changes:
+            return self.card.decode
+        return with_overrides(self.card.decode, changes, "decode")
+
+
+def load_model(name: str | Path, *, device: str = "auto") -> Segmenter:
+    """Load a model for segmentation.
+
+    Args:
+        name: a model folder, a run folder, or the name of a shipped model.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        ValueError: it isn't a model, or the device isn't there.
+    """
+    where = find_device(device)
+    net, card = load_network(find_model(name))
+    return Segmenter(net.for_inference().to(where), card, where)
+
+
+def segment(image: NDArray[Any], model: Any = None, **changes: Any) -> NDArray[np.int32]:
+    """Find every cell of an image.
+
+    Args:
+        image: (H, W) or (H, W, C), any size, any numeric dtype.
+        model: a Segmenter, or what load_model takes.
+        changes: fields of DecodeSettings, such as maxima_threshold=0.2.
+
+    Returns:
+        Labels (H, W) int32: 0 background, cells 1..n.
+    """
+    if model is None:
+        raise ValueError("segment needs a model: give a folder that cellshed train has made")
+    segmenter = model if isinstance(model, Segmenter) else load_model(model)
+    return segmenter.segment(image, **changes)
+
+
+def find_device(name: str) -> torch.device:
+    """Return a device by name; auto is cuda, else mps, else cpu.
+
+    Raises:
+        ValueError: the machine has no such device.
+    """
+    there = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, found in there.items() if found()))
+    if name not in there:
+        raise ValueError(f"device '{name}': known are auto, {', '.join(there)}")
+    if not there[name]():
+        raise ValueError(f"device '{name}': this machine has none that torch can use")
+    return torch.device(name)
+
+
+def _choose_channels(image: NDArray[Any], wanted: int, channel: int | None) -> NDArray[Any]:
+    """Return the (H, W) or (H, W, wanted) part of an image that a model takes."""
+    if image.ndim not in (2, 3):
+        raise ValueError(f"image of shape {image.shape}: expected (H, W) or (H, W, C)")
+    found = 1 if image.ndim == 2 else image.shape[2]
+    if channel is not None:
+        if not 0 <= channel < found:
+            raise ValueError(f"channel {channel}: the image has {found}, counted from 0")
+        return image if image.ndim == 2 else image[:, :, channel]
+    if found == wanted:
+        return image
+    if wanted == 1 and (image == image[:, :, :1]).all():
+        return image[:, :, 0]
+    raise ValueError(
+        f"image with {found} channels, the model takes {wanted}: "
+        "choose one with --channel (counted from 0), or convert the image"
+    )
