@@ -1,0 +1,258 @@
+"""Crop, rotation, zoom and flip of an image and its labels in one pass, and intensity changes.
+
+Targets are computed from the warped labels afterwards, so that distances are right at any zoom.
+"""
+
+from dataclasses import dataclass
+from math import exp, log
+from typing import Any, Literal
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from cellshed.config import AugmentSettings
+from cellshed.normalize import Scaling, as_channels
+
+Array = NDArray[Any]
+Row = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Where each pixel of the result comes from."""
+
+    matrix: tuple[Row, Row]
+    """Result's (row, column, 1) -> source's (row, column); whole numbers are pixel centres."""
+    fill: Literal["reflect", "nearest"] = "reflect"
+    """What lies outside of the source. reflect: its mirror image about the outermost pixels, so
+    that image and labels go on alike. nearest: its outermost pixels, smeared outwards."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How a crop lies on its source."""
+
+    rotation: float = 0.0
+    """Degrees; the source is turned anticlockwise as seen with row 0 on top."""
+    zoom: tuple[float, float] = (1.0, 1.0)
+    """Magnification along the crop's rows and columns."""
+    flip: tuple[bool, bool] = (False, False)
+    """Whether the crop's rows (upside down), and columns (left to right), are reversed."""
+
+    def axes(self) -> NDArray[np.float64]:
+        """Return the (2, 2) matrix of the result's steps in the source."""
+        turned = np.deg2rad(self.rotation)
+        rotation = np.array([[np.cos(turned), np.sin(turned)], [-np.sin(turned), np.cos(turned)]])
+        # Quarter turns exactly, so that they move pixels onto pixels.
+        rotation = np.where(np.abs(rotation) < 1e-15, 0.0, rotation)
+        signs = np.where(self.flip, -1.0, 1.0)
+        return rotation @ np.diag(signs / np.array(self.zoom))
+
+
+def place(pose: Pose, centre: tuple[float, float], size: int) -> Warp:
+    """Return the warp that puts a point of the source into the middle of a crop.
+
+    Args:
+        pose: how the crop lies.
+        centre: (row, column) of the source. If the crop moves pixels onto pixels (zoom 1 and
+            quarter turns), it is shifted by less than a pixel so that none is interpolated.
+        size: side of the crop in pixels.
+    """
+    axes = pose.axes()
+    corner = np.array(centre) - axes @ np.full(2, (size - 1) / 2)
+    if np.array_equal(axes, np.round(axes)):
+        corner = np.floor(corner + 1e-9)
+    (a, b), (c, d) = axes.tolist()
+    row, column = corner.tolist()
+    return Warp(((a, b, row), (c, d, column)))
+
+
+def sample_warp(
+    rng: np.random.Generator, settings: AugmentSettings, shape: tuple[int, int], size: int
+) -> Warp:
+    """Draw a crop at random.
+
+    The crop's place is drawn evenly from those where the whole crop, as it is turned and zoomed,
+    lies within the source; along an axis where there is none, its centre is the source's.
+
+    Args:
+        rng: source of chance; a fixed number of draws is taken from it.
+        settings: ranges of rotation, zoom, stretch and flips.
+        shape: (height, width) of the source.
+        size: side of the crop in pixels.
+    """
+    pose = sample_pose(rng, settings)
+    reach = np.abs(pose.axes()).sum(axis=1) * (size - 1) / 2
+    last = np.array(shape) - 1.0
+    low = np.minimum(reach, last / 2)
+    row, column = low + rng.random(2) * _steps(pose, last - 2 * low)
+    return place(pose, (row, column), size)
+
+
+def sample_pose(rng: np.random.Generator, settings: AugmentSettings) -> Pose:
+    """Draw rotation, zoom, stretch and flips."""
+    turn, zoom, stretch, *flips = rng.random(5).tolist()
+    low, high = (log(bound) for bound in settings.zoom)
+    centre = low + zoom * (high - low)
+    half_ratio = (stretch - 0.5) * -log(1 - settings.stretch)
+    return Pose(
+        rotation=(2 * turn - 1) * settings.rotation,
+        zoom=(exp(centre + half_ratio), exp(centre - half_ratio)),
+        flip=(settings.flip and flips[0] < 0.5, settings.flip and flips[1] < 0.5),
+    )
+
+
+def reference_warp(
+    shape: tuple[int, int],
+    *,
+    theta: float = 0.0,
+    shift: tuple[float, float] = (0.0, 0.0),
+    shear: float = 0.0,
+    zoom: tuple[float, float] = (1.0, 1.0),
+    flip: tuple[bool, bool] = (False, False),
+) -> Warp:
+    """Return the warp of the reference's generator, for comparison with it.
+
+    It is rotation, shift, shear and zoom about (H / 2 + 0.5, W / 2 + 0.5), one pixel beside the
+    middle; its zoom multiplies coordinates, so that less than 1 magnifies; the flips come last.
+    It is applied to a crop that was cut before, hence the smeared borders of turned crops.
+
+    Args:
+        shape: (height, width) of the image, and of the result.
+        theta: rotation in degrees.
+        shift: in pixels, along rows and columns.
+        shear: in degrees.
+        zoom: factor of the coordinates along rows and columns.
+        flip: (vertical, horizontal): reverse the rows, the columns.
+    """
+    turned, sheared = np.deg2rad(theta), np.deg2rad(shear)
+    rotation = np.array([[np.cos(turned), -np.sin(turned)], [np.sin(turned), np.cos(turned)]])
+    shearing = np.array([[1, -np.sin(sheared)], [0, np.cos(sheared)]])
+    axes = rotation @ shearing @ np.diag(zoom)
+    middle = np.array(shape) / 2 + 0.5
+    corner = rotation @ np.array(shift) + middle - axes @ middle
+    for axis in range(2):
+        if flip[axis]:
+            corner += axes[:, axis] * (shape[axis] - 1)
+            axes[:, axis] *= -1
+    (a, b), (c, d) = axes.tolist()
+    row, column = corner.tolist()
+    return Warp(((a, b, row), (c, d, column)), fill="nearest")
+
+
+def warp(
+    image: Array, labels: Array, how: Warp, size: int, scale: Scaling | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return a square crop of an image and its labels, warped together.
+
+    Args:
+        image: (H, W) or (H, W, C), any numeric dtype; interpolated bilinearly.
+        labels: integer (H, W); the nearest pixel's label is taken. A label may fall into pieces.
+        how: where each pixel comes from.
+        size: side S of the result in pixels.
+        scale: normalisation to apply on the way, from the whole image (see normalize.scaling).
+
+    Returns:
+        float32 (S, S, C) and int32 (S, S).
+
+    Raises:
+        ValueError: image and labels differ in height or width.
+    """
+    image = as_channels(image)
+    labels = np.asarray(labels)
+    if image.shape[:2] != labels.shape:
+        raise ValueError(f"image is {image.shape[:2]} but its labels are {labels.shape}")
+    channels = image.shape[2]
+    scale = scale or Scaling(np.zeros(channels), np.ones(channels))
+    warped_image = np.empty((size, size, channels), np.float32)
+    warped_labels = np.empty((size, size), np.int32)
+    _warp_both(
+        _of_few_dtypes(image, np.float32, (np.uint8, np.uint16, np.float32, np.float64)),
+        _of_few_dtypes(labels, np.int32, (np.uint16, np.int32)),
+        np.array(how.matrix),
+        how.fill == "reflect",
+        (scale.offset, scale.factor),
+        warped_image,
+        warped_labels,
+    )
+    return warped_image, warped_labels
+
+
+def vary_intensity(
+    rng: np.random.Generator, settings: AugmentSettings, image: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return a normalised image with its blur, contrast, brightness and noise changed at random.
+
+    Args:
+        rng: source of chance. Four draws are taken from it, and one per value if noise is asked for.
+        settings: largest sigma of the blur; contrast factor within 1 - contrast and its inverse,
+            about each channel's mean; brightness in the channel's standard deviations; noise.
+        image: (S, S, C) float32, normalised; not changed.
+    """
+    blur, contrast, brightness, noise = rng.random(4).tolist()
+    if settings.blur:
+        from scipy.ndimage import gaussian_filter
+
+        sigma = blur * settings.blur
+        image = gaussian_filter(image, (sigma, sigma, 0), mode="reflect")
+    if settings.contrast or settings.brightness:
+        factor = exp((2 * contrast - 1) * -log(1 - settings.contrast))
+        shift = (2 * brightness - 1) * settings.brightness
+        mean, std = image.mean((0, 1)), image.std((0, 1))
+        image = (image - mean) * np.float32(factor) + (mean + np.float32(shift) * std)
+    if settings.noise:
+        grains = rng.standard_normal(image.shape, dtype=np.float32)
+        image = image + grains * np.float32(noise * settings.noise)
+    return image
+
+
+def _steps(pose: Pose, room: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the room for the crop's centre; crops that keep the pixel grid have whole steps."""
+    axes = pose.axes()
+    return room + 1 if np.array_equal(axes, np.round(axes)) else room
+
+
+def _of_few_dtypes(array: Array, default: type, kept: tuple[type, ...]) -> Array:
+    """Convert rare dtypes, for each one would be another compilation of the kernel."""
+    return array if array.dtype in [np.dtype(kind) for kind in kept] else array.astype(default)
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _inside(x: float, n: int, reflect: bool) -> float:
+    """Bring a coordinate into 0 .. n - 1."""
+    if 0 <= x <= n - 1:
+        return x
+    if not reflect or n == 1:
+        return min(max(x, 0.0), n - 1.0)
+    period = 2.0 * (n - 1)
+    x = abs(x) % period
+    return min(x, period - x)
+
+
+@numba.njit(cache=True, nogil=True)
+def _warp_both(
+    image: Array,
+    labels: Array,
+    matrix: NDArray[np.float64],
+    reflect: bool,
+    scale: tuple[NDArray[np.float64], NDArray[np.float64]],
+    warped_image: NDArray[np.float32],
+    warped_labels: NDArray[np.int32],
+) -> None:
+    height, width, channels = image.shape
+    offset, factor = scale
+    for i in range(warped_labels.shape[0]):
+        for j in range(warped_labels.shape[1]):
+            y = matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 2]
+            x = matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 2]
+            y, x = _inside(y, height, reflect), _inside(x, width, reflect)
+            warped_labels[i, j] = labels[int(y + 0.5), int(x + 0.5)]
+            top, left = int(y), int(x)
+            bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+            down, along = y - top, x - left
+            for k in range(channels):
+                upper = (1 - along) * image[top, left, k] + along * image[top, right, k]
+                lower = (1 - along) * image[bottom, left, k] + along * image[bottom, right, k]
+                value = (1 - down) * upper + down * lower
+                warped_image[i, j, k] = (value - offset[k]) * factor[k]
