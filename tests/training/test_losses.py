@@ -1,0 +1,68 @@
+"""Losses: hand-worked values and the reference's recordings."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cellshed.config import TrainingSettings
+from cellshed.training.losses import (
+    balancing_weights,
+    cross_entropy,
+    head_losses,
+    loss_weights,
+    squared_error,
+)
+
+
+def _one_hot(classes: list[list[int]], n: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.tensor(classes), n).permute(2, 0, 1)[None].float()
+
+
+def test_squared_error_by_hand() -> None:
+    prediction, target = torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[[[0.0, 1.0]]]])
+    assert squared_error(prediction, target).item() == pytest.approx((1 + 4) / 2)
+
+
+def test_balancing_weights_by_hand() -> None:
+    target = _one_hot([[0, 0, 0, 1]], 3)  # counts 3, 1, 0 of 4
+    torch.testing.assert_close(
+        balancing_weights(target), torch.tensor([4 / (3 * 4), 4 / (3 * 2), 4 / (3 * 1)])
+    )
+
+
+def test_cross_entropy_by_hand() -> None:
+    target = _one_hot([[0, 1]], 2)
+    logits = torch.tensor([[[[0.8, 0.3]], [[0.2, 0.7]]]]).log()
+    weights = torch.tensor([2.0, 3.0])
+    expected = (2 * -math.log(0.8) + 3 * -math.log(0.7)) / 2
+    assert cross_entropy(logits, target, weights).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.realdata
+def test_cross_entropy_equals_the_recording(reference: Path) -> None:
+    recorded = np.load(reference / "misc.npz")
+    target = torch.from_numpy(recorded["loss/y_true"]).permute(0, 3, 1, 2)
+    prediction = torch.from_numpy(recorded["loss/y_pred"]).permute(0, 3, 1, 2)
+    loss = cross_entropy(prediction.log(), target, balancing_weights(target))
+    assert loss.item() == pytest.approx(float(np.mean(recorded["loss/wcce"])), rel=2e-6)
+
+
+def test_distances_are_clamped_at_zero_before_comparison() -> None:
+    logits = {"inner_distance": torch.full((1, 1, 2, 2), -3.0)}
+    targets = {"inner_distance": torch.zeros(1, 1, 2, 2)}
+    assert head_losses(logits, targets, "none")["inner_distance"].item() == 0.0
+
+
+def test_default_and_given_loss_weights() -> None:
+    heads = ("inner_distance", "pixelwise")
+    assert loss_weights(heads, TrainingSettings()) == {"inner_distance": 1.0, "pixelwise": 0.01}
+    settings = TrainingSettings(loss_weights={"pixelwise": 0.5})
+    assert loss_weights(heads, settings)["pixelwise"] == 0.5
+
+
+def test_a_weight_for_a_head_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="did you mean 'pixelwise'"):
+        loss_weights(("pixelwise",), TrainingSettings(loss_weights={"pixelwize": 1.0}))
