@@ -47,9 +47,18 @@ class ModelSettings(Settings):
     """Channels of the 3x3 convolutions that carry a head from the pyramid to full resolution."""
     head_hidden: Positive = 128
     """Channels of the 1x1 convolution before a head's last."""
+    head_stride: Literal[1, 2, 4, 8] = 1
+    """Stride at which a head's convolutions end; its logits are enlarged from there."""
+    head_finish: Literal["bilinear", "shuffle"] = "bilinear"
+    """How the logits of a head_stride above 1 get to full resolution. shuffle: each pixel of a
+    stride's cell has its own channels."""
+    head_relu: bool = False
+    """Norm and ReLU behind a head's 3x3 convolutions, which are linear in the reference."""
     norm: Literal["batch", "frozen", "group"] = "batch"
     """batch: batch norm; frozen: with its statistics held; group: group norm in the heads and
     frozen batch norm in the backbone."""
+    norm_momentum: Fraction = 0.01
+    """Weight of a new batch in the batch norms' statistics; 0.01 is the reference's."""
 
 
 class NormalizeSettings(Settings):

@@ -1,0 +1,209 @@
+"""Backbones: from an image of three channels to maps C1..C5 at strides 2 to 32.
+
+To add one: an entry in BACKBONES. Any other name is looked up in timm.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from cellshed.config import nearest
+from cellshed.model.featurenet import WIDTH, FeatureNet
+
+Build = Callable[[str, Sequence[str], bool], "Backbone"]
+
+
+class Backbone(nn.Module):
+    """What every backbone offers: the channels of its levels, and their maps.
+
+    Attributes:
+        channels: channels of each level that was asked for, such as {"C3": 512}.
+    """
+
+    channels: dict[str, int]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return by level the maps (N, channels, H / stride, W / stride) of x (N, 3, H, W)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a backbone is built.
+
+    Attributes:
+        build: (timm name, levels, hub weights?) -> Backbone.
+        timm: its name in timm.
+        heavy: too large for quick tests.
+    """
+
+    build: Build
+    timm: str = ""
+    heavy: bool = False
+
+
+class TimmBackbone(Backbone):
+    """Any timm network that can give feature maps."""
+
+    def __init__(self, name: str, levels: Sequence[str], pretrained: bool = False) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            info = timm.create_model(name, features_only=True).feature_info
+        index = {f"C{r.bit_length() - 1}": i for i, r in enumerate(info.reduction())}
+        missing = [level for level in levels if level not in index]
+        if missing:
+            has = ", ".join(level for level in sorted(index) if level != "C0")
+            raise ValueError(f"backbone '{name}' has no level {', '.join(missing)}; it has {has}")
+        self.levels = sorted(levels)
+        taps = tuple(index[level] for level in self.levels)
+        self.body = timm.create_model(
+            name, features_only=True, pretrained=pretrained, out_indices=taps
+        )
+        self.channels = dict(zip(self.levels, self.body.feature_info.channels(), strict=True))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """See Backbone."""
+        maps = zip(self.levels, self.body(x), strict=True)
+        return {level: _channels_first(c, self.channels[level]) for level, c in maps}
+
+
+class DenseBackbone(Backbone):
+    """A DenseNet tapped where the reference taps it: at the end of each dense block.
+
+    timm's own last tap is behind a batch norm and a ReLU, which the reference doesn't have.
+    """
+
+    def __init__(self, name: str, levels: Sequence[str], pretrained: bool = False) -> None:
+        super().__init__()
+        self.levels = sorted(levels)
+        body = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        taps = {"C1": "norm0"} | {f"C{k + 1}": f"denseblock{k}" for k in range(1, 5)}
+        self.taps = {taps[level]: level for level in self.levels}
+        last = taps[self.levels[-1]]
+        self.features = nn.Sequential()
+        for child, layer in body.features.named_children():
+            self.features.add_module(child, layer)
+            if child == last:
+                break
+        widths = {info["module"].removeprefix("features."): info for info in body.feature_info}
+        widths["denseblock4"] = {"num_chs": body.num_features}
+        self.channels = {level: widths[taps[level]]["num_chs"] for level in self.levels}
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """See Backbone."""
+        maps = {}
+        for name, layer in self.features.named_children():
+            x = layer(x)
+            if name in self.taps:
+                maps[self.taps[name]] = x
+        return maps
+
+
+# Stage of an EfficientNet whose first block halves the resolution of that level.
+EXPANDING_STAGES = {"C1": 1, "C2": 2, "C3": 3, "C4": 5}
+
+
+class ExpandedBackbone(Backbone):
+    """An EfficientNet tapped where the reference taps it: at the widest maps of each stride.
+
+    C1 to C4 are the expanded maps of the block that is about to halve the resolution, C5 is the
+    last 1x1 convolution's. They are 4 to 10 times wider than timm's own taps.
+    """
+
+    def __init__(self, name: str, levels: Sequence[str], pretrained: bool = False) -> None:
+        super().__init__()
+        self.levels = sorted(levels)
+        body = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        self.conv_stem, self.bn1 = body.conv_stem, body.bn1
+        last = EXPANDING_STAGES.get(self.levels[-1])
+        self.blocks = body.blocks if last is None else body.blocks[: last + 1]
+        self.channels = {
+            level: body.blocks[EXPANDING_STAGES[level]][0].conv_pw.out_channels
+            for level in self.levels
+            if level != "C5"
+        }
+        if last is None:
+            self.conv_head, self.bn2 = body.conv_head, body.bn2
+            self.channels["C5"] = body.num_features
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """See Backbone."""
+        maps: dict[str, Tensor] = {}
+        taps = {stage: level for level, stage in EXPANDING_STAGES.items() if level in self.levels}
+        x = self.bn1(self.conv_stem(x))
+        for stage, blocks in enumerate(self.blocks):
+            if stage not in taps:
+                x = blocks(x)
+                continue
+            first = blocks[0]
+            expanded = first.bn1(first.conv_pw(x))
+            maps[taps[stage]] = expanded
+            if len(maps) == len(self.levels):
+                return maps
+            # The rest of the block. It halves the resolution, so it has no shortcut.
+            x = first.bn3(first.conv_pwl(first.se(first.bn2(first.conv_dw(expanded)))))
+            x = blocks[1:](x)
+        maps["C5"] = self.bn2(self.conv_head(x))
+        return maps
+
+
+class FeatureNetBackbone(Backbone):
+    """FeatureNet, as a backbone."""
+
+    def __init__(self, name: str, levels: Sequence[str], pretrained: bool = False) -> None:
+        super().__init__()
+        if pretrained:
+            raise ValueError("backbone 'featurenet' has no hub weights: set pretrained to none")
+        self.levels = sorted(levels)
+        self.body = FeatureNet(int(self.levels[-1][1:]))
+        self.channels = dict.fromkeys(self.levels, WIDTH)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """See Backbone."""
+        maps = {f"C{k}": c for k, c in enumerate(self.body(x), start=1)}
+        return {level: maps[level] for level in self.levels}
+
+
+BACKBONES: dict[str, Entry] = {
+    "featurenet": Entry(FeatureNetBackbone),
+    "resnet18": Entry(TimmBackbone, "resnet18"),
+    "resnet50": Entry(TimmBackbone, "resnet50"),
+    "resnet101": Entry(TimmBackbone, "resnet101", heavy=True),
+    "densenet121": Entry(DenseBackbone, "densenet121", heavy=True),
+    "densenet201": Entry(DenseBackbone, "densenet201", heavy=True),
+    "efficientnet_b0": Entry(ExpandedBackbone, "efficientnet_b0"),
+    "efficientnet_b7": Entry(ExpandedBackbone, "efficientnet_b7", heavy=True),
+    "efficientnet_lite0": Entry(TimmBackbone, "tf_efficientnet_lite0"),
+    "mobilenetv2": Entry(TimmBackbone, "mobilenetv2_100"),
+    "mobilenetv3_small": Entry(TimmBackbone, "mobilenetv3_small_100"),
+}
+
+
+def build_backbone(name: str, levels: Sequence[str], *, pretrained: bool = False) -> Backbone:
+    """Build a backbone up to the coarsest level that is asked for.
+
+    Args:
+        name: of BACKBONES, or of timm.
+        levels: such as ("C3", "C4", "C5").
+        pretrained: fetch timm's weights from the hub.
+
+    Raises:
+        ValueError: an unknown name, or levels that the backbone hasn't got.
+    """
+    if not levels or not set(levels) <= {f"C{k}" for k in range(1, 6)}:
+        raise ValueError(f"backbone_levels {', '.join(levels) or '()'}: choose from C1 to C5")
+    entry = BACKBONES.get(name)
+    if entry is None:
+        if not timm.is_model(name):
+            hint = nearest(name, [*BACKBONES, *timm.list_models()])
+            raise ValueError(f"unknown backbone '{name}'; {hint}")
+        entry = Entry(TimmBackbone, name)
+    return entry.build(entry.timm, levels, pretrained)
+
+
+def _channels_first(x: Tensor, channels: int) -> Tensor:
+    """Return (N, C, H, W), also from the timm networks that answer (N, H, W, C)."""
+    return x.permute(0, 3, 1, 2) if x.shape[1] != channels else x
