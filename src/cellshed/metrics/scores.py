@@ -85,7 +85,8 @@ def count_without_small(table: Overlap, area: int) -> Floats:
 
 def pool(counts: Iterable[Floats]) -> Floats:
     """Return the sum of the counts of several images, (N_COUNTS,)."""
-    return np.sum(np.reshape(list(counts), (-1, N_COUNTS)), axis=0)
+    total: Floats = np.reshape(list(counts), (-1, N_COUNTS)).sum(axis=0)
+    return total
 
 
 def ratios(counts: Floats) -> dict[str, Floats]:
@@ -195,7 +196,8 @@ def _aji(
 
 
 def _divide(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    share: Floats = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    return share
 
 
 def _number(value: Floats, undefined: float | None = None) -> float | None:
