@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from cellshed.data.store import Store
 
 
 def _folder(variable: str, what: str) -> Path:
@@ -26,3 +30,21 @@ def data() -> Path:
 def reference() -> Path:
     """Folder of inputs and outputs recorded from the reference implementation."""
     return _folder("CELLSHED_REFERENCE", "the reference's recorded inputs and outputs")
+
+
+@pytest.fixture(scope="session")
+def tiny_livecell(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn folder laid out as LIVECell: 9 images of 128x160, all three splits."""
+    from cellshed.data.synthetic import write_synthetic
+
+    folder = tmp_path_factory.mktemp("drawn") / "livecell"
+    write_synthetic(folder, images=9, seed=3, shape=(128, 160))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tiny_livecell: Path, tmp_path_factory: pytest.TempPathFactory) -> "Store":
+    """A store of the drawn images."""
+    from cellshed.data.prepare import prepare
+
+    return prepare(tiny_livecell, tmp_path_factory.mktemp("prepared") / "store")

@@ -81,7 +81,7 @@ def test_weight_decay_spares_biases() -> None:
 
 
 def test_keras_adam_refuses_weight_decay() -> None:
-    with pytest.raises(ValueError, match="weight_decay = 0.1"):
+    with pytest.raises(ValueError, match=r"weight_decay = 0\.1"):
         build_optimizer(nn.Linear(2, 1), _settings(optimizer="keras-adam", weight_decay=0.1))
 
 

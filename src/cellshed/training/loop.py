@@ -10,8 +10,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
+from torch import Tensor, nn
 
-from cellshed.batches import loader, steps_per_epoch
+from cellshed.batches import loader
 from cellshed.config import Config, load_config
 from cellshed.data.store import Store, open_store
 from cellshed.model.folder import ModelCard, find_model, load_weights, save_model
@@ -80,6 +81,17 @@ def train(
     return folder.best
 
 
+class _Logits(nn.Module):
+    """The network without the heads' last activation, as the losses want it."""
+
+    def __init__(self, net: PanopticNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return self.net.logits(image)
+
+
 class Trainer:
     """One run: a network, its optimiser, the stores and how far it has come."""
 
@@ -102,16 +114,16 @@ class Trainer:
         torch.manual_seed(self.settings.seed)
         self.net: PanopticNet = build_model(self.config.model).to(memory_format=torch.channels_last)
         self.weights = loss_weights(self.config.model.heads, self.settings)
-        self.steps = steps_per_epoch(
-            self.train_stores, self.settings, world=accelerator.num_processes
-        )
+        shard = (accelerator.process_index, accelerator.num_processes)
+        self.batches = loader(self.train_stores, self.config, train=True, shard=shard)
 
     def start(self, init: str | Path | None, resume: bool) -> None:
         """Load the weights to start from, or everything to go on with."""
         if init is not None:
             load_weights(self.net, find_model(init))
+        self.net.to(self.accelerator.device)
         self.optimizer = build_optimizer(self.net, self.settings)
-        self.model, self.optimizer = self.accelerator.prepare(self.net, self.optimizer)
+        self.model, self.optimizer = self.accelerator.prepare(_Logits(self.net), self.optimizer)
         self.average = AveragedWeights(self.net, self.settings.ema) if self.settings.ema else None
         saved = self.folder.load_state() if resume else None
         if saved is not None:
@@ -141,7 +153,7 @@ class Trainer:
 
     def _own_share(self) -> float:
         """Return how much of the run is over, by epochs or minutes, whichever is more."""
-        share = self.state.step / (self.steps * self.settings.epochs)
+        share = self.state.step / (len(self.batches) * self.settings.epochs)
         if self.settings.max_minutes:
             share = max(share, self._seconds() / (60 * self.settings.max_minutes))
         return min(share, 1.0)
@@ -158,16 +170,9 @@ class Trainer:
         """Take one epoch's steps; return its mean losses."""
         self.model.train()
         sums: dict[str, float] = {}
-        batches = loader(
-            self.train_stores,
-            self.config,
-            epoch=self.state.epoch,
-            rank=self.accelerator.process_index,
-            world=self.accelerator.num_processes,
-        )
         taken = 0
         rate = self.settings.lr
-        for batch in batches:
+        for batch in self.batches.epoch(self.state.epoch):
             share = self._share()
             if share >= 1:
                 break
@@ -188,7 +193,7 @@ class Trainer:
         image = batch["image"].to(device, memory_format=torch.channels_last)
         targets = {name: t.to(device) for name, t in batch["targets"].items()}
         with self.accelerator.autocast():
-            logits = self.model(image, activate=False)
+            logits = self.model(image)
         losses = head_losses(logits, targets, self.settings.class_weights)
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
         values = {"loss": float(total)} | {f"loss_{k}": float(v) for k, v in losses.items()}
@@ -239,7 +244,7 @@ class Trainer:
             state.best_epoch = state.epoch if better else state.best_epoch
         if self.accelerator.is_main_process:
             self._write(row, better)
-        self._tell(self.steps, row.get("loss", float("nan")), row)
+        self._tell(len(self.batches), row.get("loss", float("nan")), row)
 
     def _write(self, row: Row, better: bool) -> None:
         weights = self.average.shadow if self.average is not None else self.net.state_dict()
@@ -297,7 +302,7 @@ class Trainer:
                 epoch=self.state.epoch,
                 epochs=self.settings.epochs,
                 step=step,
-                steps=self.steps,
+                steps=len(self.batches),
                 loss=loss,
                 seconds=seconds,
                 seconds_left=seconds * (1 - share) / share if share else float("inf"),

@@ -1,0 +1,5 @@
+"""python -m cellshed."""
+
+from cellshed.cli import main
+
+main()

@@ -1,0 +1,172 @@
+"""The training loop: reproducible, resumable, and clear about what stops it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cellshed.config import Config, load_config
+from cellshed.data.store import Store
+from cellshed.predict import load_model
+from cellshed.training import loop
+from cellshed.training.loop import train
+from cellshed.training.run import Progress
+
+
+def _config(*changes: str) -> Config:
+    return load_config("debug", ["training.device=cpu", *changes])
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "last" / "model.safetensors")
+
+
+def _assert_same(first: Path, second: Path) -> None:
+    one, two = _weights(first), _weights(second)
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+def test_a_run_leaves_all_that_it_promises(tiny_store: Store, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    best = train(_config(), tiny_store, tmp_path / "run", progress=seen.append)
+    assert best == tmp_path / "run" / "best"
+    for name in ("config.yaml", "history.csv", "environment.json", "last/state.pt"):
+        assert (tmp_path / "run" / name).is_file()
+    assert list((tmp_path / "run" / "events").iterdir())
+    lines = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert len(lines) == 3
+    assert {"epoch", "loss", "loss_pixelwise", "val_loss", "val_f1", "lr"} <= set(
+        lines[0].split(",")
+    )
+    assert [p.row is not None for p in seen].count(True) == 2
+    assert seen[-1].seconds_left == 0
+    labels = load_model(best).segment(tiny_store.image(0))
+    assert labels.shape == tiny_store.labels(0).shape
+
+
+def test_same_seed_same_weights_other_seed_other_weights(tiny_store: Store, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(_config("training.epochs=1", f"training.seed={seed}"), tiny_store, tmp_path / name)
+    _assert_same(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(AssertionError):
+        _assert_same(tmp_path / "a", tmp_path / "c")
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a process."""
+
+
+def test_a_run_stopped_in_the_middle_ends_with_the_same_weights(
+    tiny_store: Store, tmp_path: Path
+) -> None:
+    config = _config("training.epochs=3", "training.ema=0.9")
+    train(config, tiny_store, tmp_path / "whole")
+
+    def stop(now: Progress) -> None:
+        if now.epoch == 1 and now.step == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(config, tiny_store, tmp_path / "cut", progress=stop)
+    train(config, tiny_store, tmp_path / "cut", resume=True)
+    _assert_same(tmp_path / "whole", tmp_path / "cut")
+    histories = [(tmp_path / n / "history.csv").read_text().splitlines() for n in ("whole", "cut")]
+    assert [len(h) for h in histories] == [4, 4]
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_weights(tiny_store: Store, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "cellshed", "train", "debug", "--data", str(tiny_store.path)),
+        *("--set", "training.epochs=4", "--set", "training.device=cpu"),
+    ]
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True)
+    cut = [*command, "--out", str(tmp_path / "cut")]
+    process = subprocess.Popen(cut)
+    while not (tmp_path / "cut" / "last" / "state.pt").is_file():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    subprocess.run([*cut, "--resume"], check=True)
+    _assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tiny_store: Store, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"),
+        *("-m", "cellshed", "train", "debug", "--data", str(tiny_store.path), "--out", str(run)),
+        *("--set", "training.device=cpu"),
+    ]
+    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert len((run / "history.csv").read_text().splitlines()) == 3
+    load_model(run)
+
+
+def test_a_run_is_never_overwritten(tiny_store: Store, tmp_path: Path) -> None:
+    train(_config("training.epochs=1"), tiny_store, tmp_path / "run")
+    with pytest.raises(ValueError, match="--resume"):
+        train(_config("training.epochs=1"), tiny_store, tmp_path / "run")
+
+
+def test_resuming_with_other_settings_is_refused(tiny_store: Store, tmp_path: Path) -> None:
+    train(_config("training.epochs=1"), tiny_store, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"training\.lr = 0\.002, now it is 0\.1"):
+        train(
+            _config("training.epochs=1", "training.lr=0.1"),
+            tiny_store,
+            tmp_path / "run",
+            resume=True,
+        )
+
+
+def test_training_starts_from_the_weights_it_is_given(tiny_store: Store, tmp_path: Path) -> None:
+    train(_config("training.epochs=1"), tiny_store, tmp_path / "first")
+    still = _config("training.epochs=1", "training.lr=1e-30", "training.steps_per_epoch=1")
+    train(still, tiny_store, tmp_path / "second", init=tmp_path / "first" / "last")
+    before, after = _weights(tmp_path / "first"), _weights(tmp_path / "second")
+    for name in before:
+        if "running" not in name and "num_batches" not in name:
+            assert torch.equal(before[name], after[name]), name
+
+
+def test_weights_of_another_architecture_are_refused(tiny_store: Store, tmp_path: Path) -> None:
+    train(_config("training.epochs=1"), tiny_store, tmp_path / "first")
+    other = _config("training.epochs=1", "model.head_width=8")
+    with pytest.raises(ValueError, match="other model settings"):
+        train(other, tiny_store, tmp_path / "second", init=tmp_path / "first")
+
+
+def test_a_loss_that_is_not_finite_names_its_batch(
+    tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(logits: dict[str, torch.Tensor], *_: object) -> dict[str, torch.Tensor]:
+        return {name: value.sum() * float("nan") for name, value in logits.items()}
+
+    monkeypatch.setattr(loop, "head_losses", broken)
+    with pytest.raises(FloatingPointError, match="in the batch of") as error:
+        train(_config(), tiny_store, tmp_path / "run")
+    assert any(record.name in str(error.value) for record in tiny_store.records)
+
+
+def test_patience_ends_a_run_early(tiny_store: Store, tmp_path: Path) -> None:
+    changes = ("training.epochs=9", "training.patience=1", "training.lr=1e-30")
+    train(_config(*changes), tiny_store, tmp_path / "run")
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) < 9
+
+
+def test_minutes_end_a_run_early(tiny_store: Store, tmp_path: Path) -> None:
+    train(
+        _config("training.epochs=1000", "training.max_minutes=0.02"), tiny_store, tmp_path / "run"
+    )
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) < 500
