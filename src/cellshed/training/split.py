@@ -20,9 +20,8 @@ def split_stores(
     Raises:
         ValueError: nothing is left to train on or to choose by.
     """
-    train = [s.select(split=name) for s in stores for name in ("train", "all")]
-    train = [s for s in train if len(s)]
-    val = [part for s in stores if len(part := s.select(split="val"))]
+    train = _of(stores, "train", "all")
+    val = _of(stores, "val")
     if not train:
         raise ValueError("no training images in the store: prepare split 'train' too")
     if not val:
@@ -44,8 +43,13 @@ def _hold_back(
     chosen = set(order[:held].tolist())
     train, val, first = [], [], 0
     for store in stores:
-        mine = range(len(store))
-        val.append(store.take([i for i in mine if first + i in chosen]))
-        train.append(store.take([i for i in mine if first + i not in chosen]))
+        numbered = list(enumerate(store.records, first))
+        val.append(store.subset(record for n, record in numbered if n in chosen))
+        train.append(store.subset(record for n, record in numbered if n not in chosen))
         first += len(store)
     return [s for s in train if len(s)], [s for s in val if len(s)]
+
+
+def _of(stores: Sequence[Store], *splits: str) -> list[Store]:
+    parts = [store.subset(r for r in store.records if r.split in splits) for store in stores]
+    return [part for part in parts if len(part)]
