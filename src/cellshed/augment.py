@@ -165,18 +165,15 @@ def warp(
         raise ValueError(f"image is {image.shape[:2]} but its labels are {labels.shape}")
     channels = image.shape[2]
     scale = scale or Scaling(np.zeros(channels), np.ones(channels))
-    warped_image = np.empty((size, size, channels), np.float32)
-    warped_labels = np.empty((size, size), np.int32)
-    _warp_both(
+    warped: tuple[NDArray[np.float32], NDArray[np.int32]] = _warp_both(
         _of_few_dtypes(image, np.float32, (np.uint8, np.uint16, np.float32, np.float64)),
         _of_few_dtypes(labels, np.int32, (np.uint16, np.int32)),
         np.array(how.matrix),
+        size,
         how.fill == "reflect",
-        (scale.offset, scale.factor),
-        warped_image,
-        warped_labels,
+        np.stack(scale),
     )
-    return warped_image, warped_labels
+    return warped
 
 
 def vary_intensity(
@@ -185,7 +182,7 @@ def vary_intensity(
     """Return a normalised image with its blur, contrast, brightness and noise changed at random.
 
     Args:
-        rng: source of chance. Four draws are taken from it, and one per value if noise is asked for.
+        rng: source of chance. Four draws are taken, and one per value for noise.
         settings: largest sigma of the blur; contrast factor within 1 - contrast and its inverse,
             about each channel's mean; brightness in the channel's standard deviations; noise.
         image: (S, S, C) float32, normalised; not changed.
@@ -235,24 +232,28 @@ def _warp_both(
     image: Array,
     labels: Array,
     matrix: NDArray[np.float64],
+    size: int,
     reflect: bool,
-    scale: tuple[NDArray[np.float64], NDArray[np.float64]],
-    warped_image: NDArray[np.float32],
-    warped_labels: NDArray[np.int32],
-) -> None:
+    scale: NDArray[np.float64],
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     height, width, channels = image.shape
-    offset, factor = scale
-    for i in range(warped_labels.shape[0]):
-        for j in range(warped_labels.shape[1]):
+    warped_image = np.empty((size, size, channels), np.float32)
+    warped_labels = np.empty((size, size), np.int32)
+    # Indices without a sign: numba then leaves out the case of counting from the end.
+    one, last_row, last_column = np.uint32(1), np.uint32(height - 1), np.uint32(width - 1)
+    for i in range(size):
+        for j in range(size):
             y = matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 2]
             x = matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 2]
-            y, x = _inside(y, height, reflect), _inside(x, width, reflect)
-            warped_labels[i, j] = labels[int(y + 0.5), int(x + 0.5)]
-            top, left = int(y), int(x)
-            bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+            if not (0 <= y <= height - 1 and 0 <= x <= width - 1):
+                y, x = _inside(y, height, reflect), _inside(x, width, reflect)
+            warped_labels[i, j] = labels[np.uint32(y + 0.5), np.uint32(x + 0.5)]
+            top, left = np.uint32(y), np.uint32(x)
+            bottom, right = min(top + one, last_row), min(left + one, last_column)
             down, along = y - top, x - left
             for k in range(channels):
                 upper = (1 - along) * image[top, left, k] + along * image[top, right, k]
                 lower = (1 - along) * image[bottom, left, k] + along * image[bottom, right, k]
                 value = (1 - down) * upper + down * lower
-                warped_image[i, j, k] = (value - offset[k]) * factor[k]
+                warped_image[i, j, k] = (value - scale[0, k]) * scale[1, k]
+    return warped_image, warped_labels

@@ -147,6 +147,8 @@ class TrainingSettings(Settings):
     max_minutes: Annotated[float, Field(ge=0)] = 0.0
     """Stop after this many minutes, with the schedule stretched over them; 0: no limit."""
     batch_size: Positive = 2
+    balance: Literal["none", "cell_type", "store"] = "none"
+    """none: each image is as likely as any other; else each cell type, or each store."""
     crop: Positive = 512
     """Side of the square crops, in pixels; a multiple of 32."""
     optimizer: Literal["adam", "adamw", "sgd", "keras-adam"] = "adamw"
@@ -178,9 +180,9 @@ class TrainingSettings(Settings):
     """Stop after this many validations without a new best; 0: never."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     workers: Annotated[int, Field(ge=-1)] = -1
-    """Loader processes; -1: as many as suit the machine."""
+    """Threads that compute batches ahead; 0: none; -1: as many as suit the machine."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class DecodeSettings(Settings):

@@ -1,0 +1,220 @@
+"""Stores -> training tensors, drawn at random yet the same in every run.
+
+Each sample has its own source of chance, named by seed, epoch and its number in the epoch. So
+batches don't depend on the number of workers, and an epoch can be entered at any step.
+The workers are threads: the compiled loops run beside the network without holding Python's lock,
+and nothing is copied between processes.
+"""
+
+import os
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cellshed.augment import sample_warp, vary_intensity, warp
+from cellshed.config import Config, TrainingSettings
+from cellshed.data.store import Record, Store
+from cellshed.normalize import as_channels, normalize, scaling
+from cellshed.targets import encode_targets
+
+
+class Batch(TypedDict):
+    """What a training step takes. S is the crop's side."""
+
+    image: Tensor
+    """(N, C, S, S) float32, normalised."""
+    targets: dict[str, Tensor]
+    """By head name: (N, channels, S, S), float32 or uint8 as cellshed.targets gives them."""
+    names: list[str]
+    """Name of each image."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One crop, channels last."""
+
+    image: NDArray[np.float32]
+    targets: dict[str, NDArray[Any]]
+    name: str
+
+
+class Crops:
+    """Random crops of the images of some stores.
+
+    Args:
+        stores: opened stores; all of their records are used (see Store.select).
+        config: the sections augment, normalize, targets and training, and the model's heads and
+            input channels, say what a crop is.
+
+    Raises:
+        ValueError: the stores hold no images.
+    """
+
+    def __init__(self, stores: Sequence[Store], config: Config) -> None:
+        self.items = [(store, i) for store in stores for i in range(len(store))]
+        if not self.items:
+            raise ValueError("no training images: the stores hold none of the wanted split")
+        self.config = config
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def record(self, item: int) -> Record:
+        """Return what the store tells about an image."""
+        store, i = self.items[item]
+        return store.records[i]
+
+    def order(self, epoch: int, length: int) -> list[int]:
+        """Return the images of an epoch's samples.
+
+        Shuffled, each as often as any other or once more; but with training.balance drawn with
+        replacement, so that each cell type, or store, is as likely as any other.
+        """
+        rng = self._chance(epoch, 0)
+        count = len(self.items)
+        if self.config.training.balance != "none":
+            return [int(i) for i in rng.choice(count, length, p=self._shares())]
+        rounds = [rng.permutation(count) for _ in range(-(-length // count))]
+        return [int(i) for i in np.concatenate(rounds)[:length]]
+
+    def sample(self, item: int, epoch: int, number: int) -> Sample:
+        """Return a crop of an image, with its targets.
+
+        Args:
+            item: number of the image, below len(self).
+            epoch: number of the epoch.
+            number: of the sample within the epoch; with seed and epoch it settles all chance.
+
+        Raises:
+            ValueError: names the image that cannot be used, and why.
+        """
+        store, i = self.items[item]
+        try:
+            image, targets = self._crop(store, i, self._chance(epoch, 1 + number))
+        except ValueError as error:
+            raise ValueError(f"image '{store.records[i].name}': {error}") from error
+        return Sample(image, targets, store.records[i].name)
+
+    def _chance(self, epoch: int, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.config.training.seed, epoch, number])
+
+    def _shares(self) -> NDArray[np.float64]:
+        by_type = self.config.training.balance == "cell_type"
+        groups = [
+            self.record(item).cell_type if by_type else id(store)
+            for item, (store, _) in enumerate(self.items)
+        ]
+        sizes = Counter(groups)
+        return np.array([1 / (sizes[group] * len(sizes)) for group in groups])
+
+    def _crop(
+        self, store: Store, i: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+        config, size = self.config, self.config.training.crop
+        image, labels = as_channels(store.image(i)), store.labels(i)
+        if image.shape[2] != config.model.in_channels:
+            raise ValueError(
+                f"{image.shape[2]} channels, but the network takes {config.model.in_channels}: "
+                f"set model.in_channels={image.shape[2]}, or prepare the images alike"
+            )
+        how = sample_warp(rng, config.augment, image.shape[:2], size)
+        if config.normalize.method == "histogram":
+            crop, labels = warp(normalize(image, config.normalize), labels, how, size)
+        else:
+            crop, labels = warp(image, labels, how, size, scaling(image, config.normalize))
+        crop = vary_intensity(rng, config.augment, crop)
+        return crop, encode_targets(labels, config.model.heads, config.targets)
+
+
+def loader(
+    stores: Sequence[Store],
+    config: Config,
+    *,
+    epoch: int,
+    first_step: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """Yield the batches of an epoch, computed ahead by training.workers threads.
+
+    Args:
+        stores: opened stores; all of their records are used.
+        config: all settings.
+        epoch: number of the epoch; another epoch has other crops in another order.
+        first_step: step to begin with; what follows is the same as after the steps before.
+        rank: number of this process among those that train together; each takes its part of
+            what is batch_size * world samples a step.
+        world: number of these processes.
+
+    Raises:
+        ValueError: the stores hold no images, or an image that cannot be used: it is named.
+    """
+    crops = Crops(stores, config)
+    training = config.training
+    steps = steps_per_epoch(stores, training, world=world)
+    order = crops.order(epoch, steps * world * training.batch_size)
+
+    def plan(step: int) -> list[tuple[int, int, int]]:
+        first = (step * world + rank) * training.batch_size
+        return [(order[n], epoch, n) for n in range(first, first + training.batch_size)]
+
+    plans = (plan(step) for step in range(first_step, steps))
+    workers = suitable_workers() if training.workers < 0 else training.workers
+    if workers:
+        return _ahead(crops, plans, workers)
+    return (collate([crops.sample(*one) for one in plan]) for plan in plans)
+
+
+def steps_per_epoch(stores: Sequence[Store], training: TrainingSettings, *, world: int = 1) -> int:
+    """Return training.steps_per_epoch or, if that is 0, as many as show each image once."""
+    images = sum(len(store) for store in stores)
+    return training.steps_per_epoch or -(-images // (training.batch_size * world))
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Put samples into one batch; tensors lie channels last in memory, as they were computed."""
+    names = samples[0].targets
+    return {
+        "image": _stack([sample.image for sample in samples]),
+        "targets": {name: _stack([sample.targets[name] for sample in samples]) for name in names},
+        "names": [sample.name for sample in samples],
+    }
+
+
+def suitable_workers() -> int:
+    """Return a number of threads that leaves most of the machine to the network."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(4, max(1, (cores or 1) // 2))
+
+
+def _ahead(
+    crops: Crops, plans: Iterator[list[tuple[int, int, int]]], workers: int
+) -> Iterator[Batch]:
+    """Yield batches in order while threads compute those that follow."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="cellshed-batches")
+
+    def submit(count: int) -> list[list[Future[Sample]]]:
+        chosen = islice(plans, count)
+        return [[pool.submit(crops.sample, *one) for one in plan] for plan in chosen]
+
+    try:
+        waiting = deque(submit(1 + workers))
+        while waiting:
+            samples = [future.result() for future in waiting.popleft()]
+            waiting.extend(submit(1))
+            yield collate(samples)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _stack(arrays: Sequence[NDArray[Any]]) -> Tensor:
+    # (N, S, S, C) in memory, (N, C, S, S) as torch counts the axes
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
