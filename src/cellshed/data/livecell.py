@@ -130,10 +130,10 @@ def is_livecell(folder: Path) -> bool:
 def find_annotations(
     folder: Path, split: str, cell_types: Sequence[str] | None, subset: int | None
 ) -> list[Path]:
-    """Return the files that hold a split's annotations, of those that are there.
+    """Return the files that hold a split's annotations, of those that were downloaded.
 
-    The file of the whole split comes first; where it was not downloaded, that of the subset,
-    then those of the single cell types.
+    The file of the whole split comes first; else those of the single cell types, if some are
+    asked for; else that of the training subset; else those of all cell types that are there.
 
     Returns:
         One file, or one per cell type; none if the split is not there.
@@ -141,14 +141,14 @@ def find_annotations(
     whole = folder / annotation_file(split)
     if whole.is_file():
         return [whole]
-    if split == "train" and subset is not None:
+    wanted = None if cell_types is None else {name.lower() for name in cell_types}
+    files = sorted((folder / "annotations" / "LIVECell_single_cells").glob(f"*/{split}.json"))
+    single = [file for file in files if wanted is None or file.parent.name.lower() in wanted]
+    if split == "train" and subset is not None and not (wanted and single):
         part = folder / size_split_file(subset)
         if part.is_file():
             return [part]
-    single = folder / "annotations" / "LIVECell_single_cells"
-    wanted = None if cell_types is None else {name.lower() for name in cell_types}
-    files = sorted(single.glob(f"*/{split}.json"))
-    return [file for file in files if wanted is None or file.parent.name.lower() in wanted]
+    return single
 
 
 def index_images(folder: Path, split: str) -> dict[str, Path]:

@@ -69,13 +69,13 @@ def paint(masks: Sequence[Mask], shape: tuple[int, int], overlap: str, image: st
     dropped = OVERLAP_RULES[overlap](columns.reshape(-1), runs)
     overlapping = _count_overlap(runs.start, runs.stop, columns.size)
     visible = np.bincount(columns.reshape(-1), minlength=len(masks) + 1)[1:] > 0
-    for index in np.flatnonzero(~visible):
+    for index in np.flatnonzero(~visible).tolist():
         reason = _why_hidden(runs, dropped, index)
         problems.append(Problem(masks[index].id, image, reason))
     table = np.zeros(len(masks) + 1, np.int32)
     table[1:][visible] = np.arange(1, visible.sum() + 1)
     labels = np.ascontiguousarray(table[columns].T)
-    ids = tuple(masks[index].id for index in np.flatnonzero(visible))
+    ids = tuple(masks[index].id for index in np.flatnonzero(visible).tolist())
     return Painted(labels, ids, tuple(problems), int(overlapping))
 
 

@@ -7,6 +7,7 @@ length before last.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -59,8 +60,7 @@ def encode_labels(labels: NDArray[np.integer]) -> Encoded:
     first = np.append(first, len(owner)).astype(np.int64)
     text, ends = _encode(start, stop, first, columns.size)
     whole = text.tobytes().decode("ascii")
-    cuts = [0, *ends.tolist()]
-    counts = [whole[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    counts = [whole[a:b] for a, b in pairwise([0, *ends.tolist()])]
     boxes, areas = _boxes(start, stop, first, columns.shape[1])
     return Encoded(values.astype(np.int64), counts, boxes, areas)
 
@@ -102,7 +102,7 @@ def _decode_one(text, pixels, start, stop):  # type: ignore[no-untyped-def]
         while more:
             if at == text.size or shift > 45:
                 return -1
-            digit = np.int64(text[at]) - 48
+            digit = int(text[at]) - 48
             if digit < 0 or digit > 63:
                 return -1
             at += 1

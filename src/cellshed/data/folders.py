@@ -1,0 +1,99 @@
+"""Folders of `images/` and `labels/` whose files have the same names."""
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from cellshed.data.images import LABEL_SUFFIXES, is_image, read_labels, stem
+from cellshed.data.livecell import SPLITS, parse_name
+from cellshed.data.painting import Painted
+from cellshed.data.sources import Found, Item, Request, check_cell_types, choose
+
+
+def is_folders(source: Path) -> bool:
+    """Tell whether a folder holds `images/` and `labels/`, or train, val and test with these."""
+    return any(_is_pair(folder) for folder in (source, *(source / split for split in SPLITS)))
+
+
+def read_folders(source: Path, request: Request) -> Found:
+    """Find the pairs of images and labels in a folder.
+
+    Splits are subfolders train, val and test, above or below `images/` and `labels/`; else all
+    images are of the split "all". A further subfolder names the cell type.
+
+    Raises:
+        ValueError: an image without labels or the other way round; two files of one name.
+    """
+    items = []
+    if _is_pair(source):
+        items += _pair(source, "all")
+    for split in SPLITS:
+        if _is_pair(source / split):
+            items += _pair(source / split, split)
+    if not items:
+        raise ValueError(f"{source}: no images in it")
+    check_cell_types(items, request, source)
+    chosen = []
+    for split in (*SPLITS, "all"):
+        if request.wants(split):
+            chosen += choose([item for item in items if item.split == split], request)
+    return Found(tuple(chosen))
+
+
+def _is_pair(folder: Path) -> bool:
+    return (folder / "images").is_dir() and (folder / "labels").is_dir()
+
+
+def _pair(folder: Path, split: str) -> list[Item]:
+    images = _by_name(folder / "images", filter(is_image, (folder / "images").rglob("*")))
+    labels = _by_name(folder / "labels", filter(_is_labels, (folder / "labels").rglob("*")))
+    for kind, other, missing in (
+        ("image", "labels", sorted(set(images) - set(labels))),
+        ("label image", "images", sorted(set(labels) - set(images))),
+    ):
+        if missing:
+            raise ValueError(
+                f"{folder}: {len(missing)} times a {kind} has no partner in {other}/, first "
+                f"'{missing[0]}'; both need the same name"
+            )
+    return [_item(images[name], labels[name], name, split) for name in sorted(images)]
+
+
+def _by_name(root: Path, files: Iterable[Path]) -> dict[str, Path]:
+    """Return path by name; a name is the path below root without suffix."""
+    named = [((file.parent / stem(file)).relative_to(root).as_posix(), file) for file in files]
+    twice = [name for name, times in Counter(name for name, _ in named).items() if times > 1]
+    if twice:
+        raise ValueError(f"{root}: more than one file named '{twice[0]}'; keep one of them")
+    return dict(named)
+
+
+def _is_labels(path: Path) -> bool:
+    return path.suffix.lower() in LABEL_SUFFIXES and not path.name.startswith(".")
+
+
+def _item(image: Path, labels: Path, name: str, split: str) -> Item:
+    *folders, last = name.split("/")
+    if folders and folders[0] in SPLITS and split == "all":
+        split, *folders = folders
+    parsed = parse_name(last)
+    cell_type = parsed.cell_type if parsed else "".join(folders[:1])
+    names = (last, "-".join([*folders, last]), "-".join([split, *folders, last]))
+    return Item(image, split, cell_type, names, partial(_read_painted, labels))
+
+
+def _read_painted(path: Path, shape: tuple[int, int], overlap: str) -> Painted:
+    """Read a label image and number its cells from 1 without gaps; nothing overlaps in it."""
+    labels = read_labels(path)
+    if labels.shape != shape:
+        raise ValueError(
+            f"{path}: labels are {labels.shape[0]}x{labels.shape[1]}, their image is "
+            f"{shape[0]}x{shape[1]} (height x width)"
+        )
+    values, numbered = np.unique(labels, return_inverse=True)
+    with_background = int(values[0] == 0)
+    from_one = (numbered.reshape(shape) + 1 - with_background).astype(np.int32)
+    return Painted(from_one, tuple(values[with_background:].tolist()))

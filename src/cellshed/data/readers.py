@@ -1,0 +1,163 @@
+"""Readers of the layouts that `prepare` understands; each finds itself by what is there."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from cellshed.data.coco import Coco, CocoImage, read_coco
+from cellshed.data.coco import paint_image as paint_coco_image
+from cellshed.data.folders import is_folders, read_folders
+from cellshed.data.livecell import (
+    SPLITS,
+    cell_type_of,
+    find_annotations,
+    index_images,
+    is_livecell,
+    parse_name,
+    size_split_file,
+)
+from cellshed.data.painting import Painted
+from cellshed.data.sources import Found, Item, Request, check_cell_types, choose
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A layout of image sets."""
+
+    layout: str
+    """How it looks, for messages."""
+    detects: Callable[[Path], bool]
+    read: Callable[[Path, Request], Found]
+
+
+def read_livecell(source: Path, request: Request) -> Found:
+    """Find the images of a LIVECell download, or of a set that is laid out like it.
+
+    Raises:
+        ValueError: none of the wanted splits is there, or images are missing.
+    """
+    parts = []
+    candidates: list[Item] = []
+    for split in SPLITS:
+        files = find_annotations(source, split, request.cell_types, request.subset)
+        if not files or not request.wants(split):
+            continue
+        cocos = [read_coco(file) for file in files]
+        places = index_images(source, split)
+        items = [
+            _livecell_item(image, split, places, source) for coco in cocos for image in coco.images
+        ]
+        candidates += items
+        is_subset = files == [source / size_split_file(request.subset or 100)]
+        parts.append(_found(cocos, choose(items, request, subset=not is_subset)))
+    if not parts:
+        wanted = ", ".join(request.splits or SPLITS)
+        raise ValueError(f"{source}: no annotations of {wanted}; download them first")
+    check_cell_types(candidates, request, source)
+    return _joined(parts, source)
+
+
+def read_coco_file(source: Path, request: Request) -> Found:
+    """Find the images of one COCO file: in the folder given, beside it, or in `images/` there.
+
+    The split is the one that the file's name contains (train, val or test), else "all".
+
+    Raises:
+        ValueError: images are missing.
+    """
+    split = _split_in_name(source.stem)
+    if not request.wants(split):
+        raise ValueError(f"{source}: its split is '{split}', which is not among the wanted ones")
+    coco = read_coco(source)
+    items = [_coco_item(image, split, source, request.images) for image in coco.images]
+    check_cell_types(items, request, source)
+    return _joined([_found([coco], choose(items, request))], source)
+
+
+READERS: dict[str, Reader] = {
+    "livecell": Reader("a LIVECell folder (images/, annotations/LIVECell*)", is_livecell,
+                       read_livecell),
+    "coco": Reader("a COCO file (.json)", lambda path: path.suffix.lower() == ".json",
+                   read_coco_file),
+    "folders": Reader("a folder with images/ and labels/", is_folders, read_folders),
+}  # fmt: skip
+
+
+def find_reader(source: Path) -> str:
+    """Return the name of the reader that knows a source's layout.
+
+    Raises:
+        ValueError: there is nothing, or nothing that a reader knows.
+    """
+    if not source.exists():
+        raise ValueError(f"{source}: no such file or folder")
+    for name, reader in READERS.items():
+        if reader.detects(source):
+            return name
+    layouts = "; ".join(reader.layout for reader in READERS.values())
+    raise ValueError(f"{source}: no layout that is known: {layouts}")
+
+
+def _livecell_item(image: CocoImage, split: str, places: dict[str, Path], source: Path) -> Item:
+    name = PurePosixPath(image.file_name.replace("\\", "/")).name
+    path = places.get(name, source / "images" / name)
+    folder = path.parent.name
+    in_folder = parse_name(name) is None and not re.match(r"images$|livecell_.*_images$", folder)
+    return _item(image, path, split, folder if in_folder else cell_type_of(name))
+
+
+def _coco_item(image: CocoImage, split: str, source: Path, images: Path | None) -> Item:
+    relative = PurePosixPath(image.file_name.replace("\\", "/"))
+    roots = [images] if images is not None else [source.parent, source.parent / "images"]
+    tried = [root / part for root in roots for part in (relative, relative.name)]
+    path = next((path for path in tried if path.is_file()), tried[0])
+    parsed = parse_name(relative.name)
+    return _item(image, path, split, parsed.cell_type if parsed else relative.parent.name)
+
+
+def _item(image: CocoImage, path: Path, split: str, cell_type: str) -> Item:
+    relative = PurePosixPath(image.file_name.replace("\\", "/"))
+    stem = relative.stem.removesuffix(".ome")
+    names = (stem, "-".join([*relative.parts[:-1], stem]), f"{split}-{stem}")
+    return Item(path, split, cell_type, names, partial(_paint, image))
+
+
+def _paint(image: CocoImage, shape: tuple[int, int], overlap: str) -> Painted:
+    return paint_coco_image(image, shape, overlap=overlap)
+
+
+def _found(cocos: Sequence[Coco], items: Sequence[Item]) -> Found:
+    return Found(
+        tuple(items),
+        tuple(coco.path for coco in cocos),
+        tuple(problem for coco in cocos for problem in coco.problems),
+        tuple(duplicate for coco in cocos for duplicate in coco.duplicates),
+    )
+
+
+def _joined(parts: Sequence[Found], source: Path) -> Found:
+    items = tuple(item for part in parts for item in part.items)
+    missing = [item.path for item in items if not item.path.is_file()]
+    if missing:
+        raise ValueError(
+            f"{source}: {len(missing)} of {len(items)} images are missing, first {missing[0]}; "
+            "fetch them, or choose what is there by split, cell type or subset"
+        )
+    return Found(
+        items,
+        tuple(file for part in parts for file in part.annotation_files),
+        tuple(problem for part in parts for problem in part.problems),
+        tuple(duplicate for part in parts for duplicate in part.duplicates),
+    )
+
+
+def _split_in_name(name: str) -> str:
+    words = re.split(r"[^a-z]+", name.lower())
+    for word in words:
+        if word in ("val", "valid", "validation"):
+            return "val"
+        if word in ("train", "training", "test"):
+            return word.removesuffix("ing")
+    return "all"
