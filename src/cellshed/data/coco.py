@@ -38,6 +38,8 @@ class Annotation:
     image_id: int | str
     shape: tuple[Polygon, ...] | RunLengths | None
     crowd: bool
+    area: float | None = None
+    """As the file states it; COCO's area ranges go by it."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def paint_image(
             f"image {image.file_name} is {shape[0]}x{shape[1]}, its annotations are for "
             f"{listed[0]}x{listed[1]} (height x width): take the image they were made on"
         )
-    masks, problems = _to_masks(image, shape)
+    masks, problems = image_masks(image, shape)
     painted = paint(masks, shape, overlap, image.file_name)
     return replace(painted, problems=(*problems, *painted.problems))
 
@@ -198,7 +200,14 @@ def _compact(entry: dict[str, Any]) -> Any:
     if "image_id" not in entry:
         return entry
     shape = _parse_shape(entry.get("segmentation"))
-    return Annotation(entry.get("id", "?"), entry["image_id"], shape, bool(entry.get("iscrowd")))
+    area = entry.get("area")
+    return Annotation(
+        entry.get("id", "?"),
+        entry["image_id"],
+        shape,
+        bool(entry.get("iscrowd")),
+        float(area) if isinstance(area, int | float) else None,
+    )
 
 
 def _parse_shape(segmentation: Any) -> tuple[Polygon, ...] | RunLengths | None:
@@ -283,7 +292,11 @@ def _drop_duplicates(
     return list(kept.values()), duplicates, problems
 
 
-def _to_masks(image: CocoImage, shape: tuple[int, int]) -> tuple[list[Mask], list[Problem]]:
+def image_masks(image: CocoImage, shape: tuple[int, int]) -> tuple[list[Mask], list[Problem]]:
+    """Return the mask of each annotation, overlaps and all, and what could not be read.
+
+    Crowds are no single cells and are left out.
+    """
     problems: list[Problem] = []
     masks: dict[int, bytes] = {}
     parts: list[Polygon] = []
