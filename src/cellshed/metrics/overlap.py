@@ -74,8 +74,8 @@ def overlap(true: NDArray[np.integer], pred: NDArray[np.integer]) -> Overlap:
             f"true labels are {_size(true)}, predicted ones {_size(pred)}: "
             "resize the prediction to the truth with nearest neighbours"
         )
-    true_flat, true_values = _ranked(true, "true")
-    pred_flat, pred_values = _ranked(pred, "predicted")
+    true_flat, true_values = ranked(true, "true")
+    pred_flat, pred_values = ranked(pred, "predicted")
     true_areas, pred_areas, rows, cols, pixels = _count(
         true_flat, pred_flat, len(true_values), len(pred_values)
     )
@@ -98,8 +98,16 @@ def _size(labels: NDArray[np.integer]) -> str:
     return "x".join(str(side) for side in labels.shape) or "a single number"
 
 
-def _ranked(labels: NDArray[np.integer], whose: str) -> tuple[NDArray[np.int32], Ints]:
-    """Return flat int32 labels and the id that each of them stands for."""
+def ranked(labels: NDArray[np.integer], whose: str) -> tuple[NDArray[np.int32], Ints]:
+    """Return labels as flat int32 without large numbers, and the id that each stands for.
+
+    Args:
+        labels: integers from 0, any shape.
+        whose: "true" or "predicted", for messages.
+
+    Raises:
+        ValueError: labels are not integers, or negative.
+    """
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"{whose} labels are {labels.dtype}: give one integer per cell, 0 for background"
