@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,8 +17,6 @@ from cellshed.files import write_text
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-_OPEN_ARRAYS = 256
-"""Arrays that stay mapped; each holds a file handle, of which many systems allow 1024."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Store:
         self.path = path
         self.manifest = manifest
         self.records = records
-        self._arrays: dict[Path, NDArray[Any]] = {}
+        self._layouts: dict[Path, _Layout] = {}
 
     @property
     def hash(self) -> str:
@@ -64,10 +63,6 @@ class Store:
     def __repr__(self) -> str:
         cells = sum(record.n_cells for record in self.records)
         return f"Store({str(self.path)!r}: {len(self)} images, {cells} cells)"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the mapped arrays behind when sent to another process."""
-        return self.__dict__ | {"_arrays": {}}
 
     def select(self, split: str | None = None, cell_types: Iterable[str] | None = None) -> "Store":
         """Return the same store with only the records of a split and of some cell types.
@@ -106,19 +101,53 @@ class Store:
         """Return copies of a part of an image and its labels, at most (height, width).
 
         Labels keep the numbers they have in the whole image.
+
+        Raises:
+            ValueError: the part doesn't start within the image.
         """
-        window = (slice(top, top + height), slice(left, left + width))
-        return self.image(index)[window].copy(), self.labels(index)[window].copy()
+        record = self.records[index]
+        if not (0 <= top < record.height and 0 <= left < record.width):
+            raise ValueError(
+                f"crop at row {top}, column {left}: image {record.name} is "
+                f"{record.height}x{record.width}"
+            )
+        columns = slice(left, left + width)
+        image = self._layout("images", index).read_rows(top, height)
+        labels = self._layout("labels", index).read_rows(top, height)
+        return image[:, columns].copy(), labels[:, columns].copy()
 
     def _array(self, kind: str, index: int) -> NDArray[Any]:
-        path = self.path / kind / f"{self.records[index].name}.npy"
-        array = self._arrays.get(path)
-        if array is None:
-            array = _map(path)
-            if len(self._arrays) >= _OPEN_ARRAYS:
-                self._arrays.clear()
-            self._arrays[path] = array
+        layout = self._layout(kind, index)
+        array: NDArray[Any] = np.memmap(layout.path, layout.dtype, "r", layout.offset, layout.shape)
         return array
+
+    def _layout(self, kind: str, index: int) -> "_Layout":
+        path = self.path / kind / f"{self.records[index].name}.npy"
+        layout = self._layouts.get(path)
+        if layout is None:
+            layout = _read_layout(path)
+            self._layouts[path] = layout
+        return layout
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the values of an npy file lie: kept, while the file itself is closed again.
+
+    Open files, and mapped ones, are limited on many systems to fewer than a store has.
+    """
+
+    path: Path
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+    def read_rows(self, first: int, count: int) -> NDArray[Any]:
+        count = min(count, self.shape[0] - first)
+        per_row = math.prod(self.shape[1:])
+        start = self.offset + first * per_row * self.dtype.itemsize
+        rows = np.fromfile(self.path, self.dtype, count * per_row, offset=start)
+        return rows.reshape(count, *self.shape[1:])
 
 
 def open_store(path: str | Path) -> Store:
@@ -197,9 +226,15 @@ def _check_whole(path: Path, records: Iterable[Record]) -> None:
             )
 
 
-def _map(path: Path) -> NDArray[Any]:
+def _read_layout(path: Path) -> _Layout:
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            offset = file.tell()
+        size = offset + math.prod(shape) * dtype.itemsize
+        if version != (1, 0) or path.stat().st_size != size:
+            raise ValueError("cut off")
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: damaged or missing; prepare the store again") from error
-    return array
+    return _Layout(path, dtype, shape, offset)
