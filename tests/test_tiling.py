@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 
@@ -42,6 +42,9 @@ def test_weights_of_an_axis_sum_to_one_and_steps_are_multiples(case):
 
 
 @settings(max_examples=40, deadline=None)
+@example((300, 64, 0), 100, 0)
+@example((300, 64, 32), 100, 0)
+@example((400, 128, 96), 200, 0)
 @given(geometry, st.integers(1, 200), st.integers(0, 2**31))
 def test_tiles_leave_no_seam_in_a_local_function(case, width, seed):
     height, tile, overlap = case
