@@ -16,7 +16,7 @@ GREY = 128
 """Of the empty field."""
 LEAST = 12
 """Pixels; smaller pieces of a cell, mostly cut off by the frame, are not drawn."""
-_BLUR = 0.7
+_BLUR = 0.5
 
 
 def synthetic_field(
@@ -76,10 +76,10 @@ def _specimen(
 def _photograph(rng: np.random.Generator, phase: Field) -> NDArray[np.uint8]:
     """Return the picture that a microscope's camera takes."""
     phase = ndimage.gaussian_filter(phase, _BLUR, truncate=3)
-    light = phase_contrast(phase, halo=rng.uniform(1.5, 2.3))
+    light = phase_contrast(phase, halo=rng.uniform(1.2, 2.0))
     # Microscopes that watch cell cultures take the slow changes of brightness out, in part.
-    light -= rng.uniform(0.4, 0.9) * ndimage.gaussian_filter(light, 4.5, truncate=3)
-    image = GREY + rng.uniform(38, 56) * light
+    light -= rng.uniform(0.6, 1.0) * ndimage.gaussian_filter(light, 3.5, truncate=3)
+    image = GREY + rng.uniform(42, 62) * light
     image += uneven_light(rng, phase.shape)
     image += rng.uniform(0.8, 1.3) * rng.standard_normal(phase.shape, np.float32)
     return np.asarray(np.clip(np.rint(image), 0, 255), np.uint8)

@@ -132,7 +132,7 @@ MORPHOLOGIES: Mapping[str, Morphology] = {
         rounded=0.08,
         edge_phase=0.13,
         dome_phase=0.12,
-        granules=0.5,
+        granules=0.35,
         nucleus=0.32,
     ),
     "angular": Morphology(
@@ -150,7 +150,7 @@ MORPHOLOGIES: Mapping[str, Morphology] = {
         spacing=0.8,
         edge_phase=0.3,
         dome_phase=0.2,
-        granules=0.8,
+        granules=0.65,
         nucleus=0.45,
     ),
     "spindle": Morphology(

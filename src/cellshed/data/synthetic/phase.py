@@ -113,9 +113,9 @@ def _granules(
     depth: Field,
 ) -> Field:
     """Organelles: small dense grains, a few thin vacuoles; most of them around the nucleus."""
-    fine = grain(rng, labels.shape, 0.6, 1.6)
-    dense, thin = np.maximum(fine - 0.9, 0), np.maximum(-fine - 1.6, 0)
-    texture = 0.6 * dense + 0.12 * fine - 0.25 * thin
+    fine = grain(rng, labels.shape, 0.7, 2.0)
+    dense, thin = np.maximum(fine - 0.7, 0), np.maximum(-fine - 1.7, 0)
+    texture = 0.5 * dense + 0.15 * fine - 0.2 * thin
     outside = nuclei.distance - 1
     where = np.where(outside > 0, np.exp(-0.35 * np.maximum(outside, 0)), 0.25)
     amount = kind.granules * rng.uniform(0.5, 1.5, len(nuclei.radii))
@@ -138,8 +138,8 @@ def _nucleus_phase(
     own = np.repeat(np.arange(n), rng.integers(1, 5, n))
     radii = nuclei.radii[own]
     where = nuclei.centers[own] + rng.uniform(-0.55, 0.55, (len(own), 2)) * radii[:, None]
-    sigma = np.clip(radii * rng.uniform(0.08, 0.16, len(own)), 0.8, 2.0)
-    height = rng.uniform(0.2, 0.5, len(own)) * seen[own]
+    sigma = np.clip(radii * rng.uniform(0.1, 0.18, len(own)), 0.8, 1.8)
+    height = rng.uniform(0.3, 0.6, len(own)) * seen[own]
     nucleoli = spots(labels.shape, np.column_stack([where, sigma, height]))
     return np.asarray(envelope * _spread(seen, labels) + nucleoli)
 
