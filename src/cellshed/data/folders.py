@@ -10,7 +10,7 @@ import numpy as np
 from cellshed.data.images import LABEL_SUFFIXES, is_image, read_labels, stem
 from cellshed.data.livecell import SPLITS, parse_name
 from cellshed.data.painting import Painted
-from cellshed.data.sources import Found, Item, Request, check_cell_types, choose
+from cellshed.data.sources import Found, Item, Request, choose
 
 
 def is_folders(source: Path) -> bool:
@@ -35,12 +35,15 @@ def read_folders(source: Path, request: Request) -> Found:
             items += _pair(source / split, split)
     if not items:
         raise ValueError(f"{source}: no images in it")
-    check_cell_types(items, request, source)
     chosen = []
-    for split in (*SPLITS, "all"):
-        if request.wants(split):
-            chosen += choose([item for item in items if item.split == split], request)
-    return Found(tuple(chosen))
+    for split in filter(request.wants, (*SPLITS, "all")):
+        chosen += choose([item for item in items if item.split == split], request)
+    wanted = [item for item in items if request.wants(item.split)]
+    return Found(
+        tuple(chosen),
+        splits=frozenset(item.split for item in items),
+        cell_types=frozenset(item.cell_type for item in wanted),
+    )
 
 
 def _is_pair(folder: Path) -> bool:

@@ -133,7 +133,8 @@ def find_annotations(
     """Return the files that hold a split's annotations, of those that were downloaded.
 
     The file of the whole split comes first; else those of the single cell types, if some are
-    asked for; else that of the training subset; else those of all cell types that are there.
+    asked for; else that of the training subset asked for, or the largest; else those of all
+    cell types.
 
     Returns:
         One file, or one per cell type; none if the split is not there.
@@ -141,14 +142,20 @@ def find_annotations(
     whole = folder / annotation_file(split)
     if whole.is_file():
         return [whole]
-    wanted = None if cell_types is None else {name.lower() for name in cell_types}
     files = sorted((folder / "annotations" / "LIVECell_single_cells").glob(f"*/{split}.json"))
-    single = [file for file in files if wanted is None or file.parent.name.lower() in wanted]
-    if split == "train" and subset is not None and not (wanted and single):
-        part = folder / size_split_file(subset)
-        if part.is_file():
-            return [part]
-    return single
+    wanted = {name.lower() for name in cell_types or ()}
+    single = [file for file in files if file.parent.name.lower() in wanted]
+    if single:
+        return single
+    sizes = SUBSETS if subset is None else (subset,)
+    parts = [folder / size_split_file(percent) for percent in sizes]
+    there = [part for part in parts if split == "train" and part.is_file()]
+    return there[-1:] or files
+
+
+def livecell_splits(folder: Path) -> list[str]:
+    """Return the splits whose annotations are there, whole or in part."""
+    return [split for split in SPLITS if find_annotations(folder, split, None, None)]
 
 
 def index_images(folder: Path, split: str) -> dict[str, Path]:

@@ -15,7 +15,7 @@ from cellshed.data.livecell import parse_name
 from cellshed.data.npz import export_npz as write_npz
 from cellshed.data.painting import OVERLAP_RULES, Painted, Problem
 from cellshed.data.readers import READERS, find_reader
-from cellshed.data.sources import Found, Item, Request
+from cellshed.data.sources import Found, Item, Request, check_offer
 from cellshed.data.store import (
     MANIFEST,
     Record,
@@ -116,6 +116,7 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
     sources = [Path(source)] if isinstance(source, str | Path) else [Path(s) for s in source]
     names = [path.resolve().name for path in sources]
     found = [READERS[find_reader(path)].read(path, request) for path in sources]
+    check_offer(found, request)
     chosen = _draw([(name, f.items) for name, f in zip(names, found, strict=True)], options)
     with whole_folder(out) as folder:
         build = _Build(folder, options)

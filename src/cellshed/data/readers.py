@@ -1,13 +1,13 @@
 """Readers of the layouts that `prepare` understands; each finds itself by what is there."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from cellshed.data.coco import Coco, CocoImage, read_coco
-from cellshed.data.coco import paint_image as paint_coco_image
+from cellshed.data.coco import paint_image
+from cellshed.data.coco_file import Coco, CocoImage, read_coco
 from cellshed.data.folders import is_folders, read_folders
 from cellshed.data.livecell import (
     SPLITS,
@@ -15,11 +15,12 @@ from cellshed.data.livecell import (
     find_annotations,
     index_images,
     is_livecell,
+    livecell_splits,
     parse_name,
     size_split_file,
 )
 from cellshed.data.painting import Painted
-from cellshed.data.sources import Found, Item, Request, check_cell_types, choose
+from cellshed.data.sources import Found, Item, Request, choose
 
 
 @dataclass(frozen=True)
@@ -36,27 +37,21 @@ def read_livecell(source: Path, request: Request) -> Found:
     """Find the images of a LIVECell download, or of a set that is laid out like it.
 
     Raises:
-        ValueError: none of the wanted splits is there, or images are missing.
+        ValueError: images are missing.
     """
     parts = []
-    candidates: list[Item] = []
     for split in SPLITS:
         files = find_annotations(source, split, request.cell_types, request.subset)
         if not files or not request.wants(split):
             continue
+        is_subset = files == [source / size_split_file(request.subset or 100)]
         cocos = [read_coco(file) for file in files]
         places = index_images(source, split)
         items = [
             _livecell_item(image, split, places, source) for coco in cocos for image in coco.images
         ]
-        candidates += items
-        is_subset = files == [source / size_split_file(request.subset or 100)]
-        parts.append(_found(cocos, choose(items, request, subset=not is_subset)))
-    if not parts:
-        wanted = ", ".join(request.splits or SPLITS)
-        raise ValueError(f"{source}: no annotations of {wanted}; download them first")
-    check_cell_types(candidates, request, source)
-    return _joined(parts, source)
+        parts.append(_found(cocos, items, choose(items, request, subset=not is_subset)))
+    return _joined(parts, source, livecell_splits(source))
 
 
 def read_coco_file(source: Path, request: Request) -> Found:
@@ -68,12 +63,12 @@ def read_coco_file(source: Path, request: Request) -> Found:
         ValueError: images are missing.
     """
     split = _split_in_name(source.stem)
-    if not request.wants(split):
-        raise ValueError(f"{source}: its split is '{split}', which is not among the wanted ones")
-    coco = read_coco(source)
-    items = [_coco_item(image, split, source, request.images) for image in coco.images]
-    check_cell_types(items, request, source)
-    return _joined([_found([coco], choose(items, request))], source)
+    parts = []
+    if request.wants(split):
+        coco = read_coco(source)
+        items = [_coco_item(image, split, source, request.images) for image in coco.images]
+        parts.append(_found([coco], items, choose(items, request)))
+    return _joined(parts, source, {split})
 
 
 READERS: dict[str, Reader] = {
@@ -125,19 +120,21 @@ def _item(image: CocoImage, path: Path, split: str, cell_type: str) -> Item:
 
 
 def _paint(image: CocoImage, shape: tuple[int, int], overlap: str) -> Painted:
-    return paint_coco_image(image, shape, overlap=overlap)
+    return paint_image(image, shape, overlap=overlap)
 
 
-def _found(cocos: Sequence[Coco], items: Sequence[Item]) -> Found:
+def _found(cocos: Sequence[Coco], items: Sequence[Item], chosen: Sequence[Item]) -> Found:
     return Found(
-        tuple(items),
-        tuple(coco.path for coco in cocos),
-        tuple(problem for coco in cocos for problem in coco.problems),
-        tuple(duplicate for coco in cocos for duplicate in coco.duplicates),
+        tuple(chosen),
+        splits=frozenset(item.split for item in items),
+        cell_types=frozenset(item.cell_type for item in items),
+        annotation_files=tuple(coco.path for coco in cocos),
+        problems=tuple(problem for coco in cocos for problem in coco.problems),
+        duplicates=tuple(duplicate for coco in cocos for duplicate in coco.duplicates),
     )
 
 
-def _joined(parts: Sequence[Found], source: Path) -> Found:
+def _joined(parts: Sequence[Found], source: Path, splits: Iterable[str]) -> Found:
     items = tuple(item for part in parts for item in part.items)
     missing = [item.path for item in items if not item.path.is_file()]
     if missing:
@@ -147,9 +144,11 @@ def _joined(parts: Sequence[Found], source: Path) -> Found:
         )
     return Found(
         items,
-        tuple(file for part in parts for file in part.annotation_files),
-        tuple(problem for part in parts for problem in part.problems),
-        tuple(duplicate for part in parts for duplicate in part.duplicates),
+        splits=frozenset(splits),
+        cell_types=frozenset[str]().union(*(part.cell_types for part in parts)),
+        annotation_files=tuple(file for part in parts for file in part.annotation_files),
+        problems=tuple(problem for part in parts for problem in part.problems),
+        duplicates=tuple(duplicate for part in parts for duplicate in part.duplicates),
     )
 
 

@@ -52,7 +52,7 @@ def decode_runs(texts: Sequence[bytes], pixels: int) -> Runs:
 
 def encode_labels(labels: NDArray[np.integer]) -> Encoded:
     """Encode each label of an image (H, W) as a compressed mask, with its box and area."""
-    columns = np.ascontiguousarray(labels.T)  # (W, H)
+    columns = np.ascontiguousarray(labels.T, np.int64)  # (W, H)
     owner, start, stop = _runs_of(columns)
     order = np.argsort(owner, kind="stable")
     owner, start, stop = owner[order], start[order], stop[order]

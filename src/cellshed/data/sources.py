@@ -1,11 +1,11 @@
 """What a reader of some layout hands to `prepare`, and how a part of it is chosen."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cellshed.config import nearest
-from cellshed.data.coco import Duplicate
+from cellshed.data.coco_file import Duplicate
 from cellshed.data.livecell import SPLITS, known_subset, take_subset
 from cellshed.data.painting import Painted, Problem
 
@@ -52,9 +52,13 @@ class Found:
     """What a reader found in a source."""
 
     items: tuple[Item, ...]
+    splits: frozenset[str]
+    """All splits that the source has, wanted or not."""
+    cell_types: frozenset[str]
+    """All cell types among the wanted splits."""
     annotation_files: tuple[Path, ...] = ()
     problems: tuple[Problem, ...] = ()
-    duplicates: tuple[Duplicate, ...] = field(default=())
+    duplicates: tuple[Duplicate, ...] = ()
 
 
 def choose(items: Sequence[Item], request: Request, *, subset: bool = True) -> list[Item]:
@@ -74,10 +78,18 @@ def choose(items: Sequence[Item], request: Request, *, subset: bool = True) -> l
     return chosen
 
 
-def check_cell_types(items: Iterable[Item], request: Request, source: Path) -> None:
-    """Raise ValueError, with the nearest name, for a wanted cell type that no item has."""
-    known = {item.cell_type.lower(): item.cell_type for item in items}
+def check_offer(found: Sequence[Found], request: Request) -> None:
+    """Raise ValueError, with the nearest name, for a split or cell type that no source has."""
+    splits = frozenset[str]().union(*(f.splits for f in found))
+    for split in request.splits or ():
+        if split not in splits:
+            raise ValueError(f"no images of split '{split}'; there are: {_listed(splits)}")
+    known = {name.lower(): name for f in found for name in f.cell_types if name}
     for name in request.cell_types or ():
         if name.lower() not in known:
-            hint = nearest(name, known.values()) if any(known) else "it tells no cell types"
-            raise ValueError(f"{source}: no images of cell type '{name}'; {hint}")
+            hint = nearest(name, known.values()) if known else "the source tells no cell types"
+            raise ValueError(f"no images of cell type '{name}'; {hint}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
