@@ -166,7 +166,7 @@ def warp(
     channels = image.shape[2]
     scale = scale or Scaling(np.zeros(channels), np.ones(channels))
     warped: tuple[NDArray[np.float32], NDArray[np.int32]] = _warp_both(
-        _of_few_dtypes(image, np.float32, (np.uint8, np.uint16, np.float32, np.float64)),
+        _of_few_dtypes(image, np.float64, (np.uint8, np.uint16, np.float32, np.float64)),
         _of_few_dtypes(labels, np.int32, (np.uint16, np.int32)),
         np.array(how.matrix),
         size,
@@ -215,7 +215,7 @@ def _of_few_dtypes(array: Array, default: type, kept: tuple[type, ...]) -> Array
     return array if array.dtype in [np.dtype(kind) for kind in kept] else array.astype(default)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(cache=True, nogil=True)
 def _inside(x: float, n: int, reflect: bool) -> float:
     """Bring a coordinate into 0 .. n - 1."""
     if 0 <= x <= n - 1:
