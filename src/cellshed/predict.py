@@ -96,7 +96,7 @@ def load_model(name: str | Path, *, device: str = "auto") -> Segmenter:
     """
     where = find_device(device)
     net, card = load_network(find_model(name))
-    return Segmenter(net.for_inference().to(where), card, where)
+    return Segmenter(net.to(where), card, where)
 
 
 def segment(image: NDArray[Any], model: Any = None, **changes: Any) -> NDArray[np.int32]:

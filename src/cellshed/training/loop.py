@@ -1,7 +1,7 @@
 """The training loop: stores and settings in, a run folder with the best model out."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from cellshed.batches import loader
+from cellshed.batches import Batch, loader, steps_per_epoch
 from cellshed.config import Config, load_config
 from cellshed.data.store import Store, open_store
 from cellshed.model.folder import ModelCard, find_model, load_weights, save_model
@@ -114,8 +114,8 @@ class Trainer:
         torch.manual_seed(self.settings.seed)
         self.net: PanopticNet = build_model(self.config.model).to(memory_format=torch.channels_last)
         self.weights = loss_weights(self.config.model.heads, self.settings)
-        shard = (accelerator.process_index, accelerator.num_processes)
-        self.batches = loader(self.train_stores, self.config, train=True, shard=shard)
+        world = accelerator.num_processes
+        self.steps = steps_per_epoch(self.train_stores, self.settings, world=world)
 
     def start(self, init: str | Path | None, resume: bool) -> None:
         """Load the weights to start from, or everything to go on with."""
@@ -153,7 +153,7 @@ class Trainer:
 
     def _own_share(self) -> float:
         """Return how much of the run is over, by epochs or minutes, whichever is more."""
-        share = self.state.step / (len(self.batches) * self.settings.epochs)
+        share = self.state.step / (self.steps * self.settings.epochs)
         if self.settings.max_minutes:
             share = max(share, self._seconds() / (60 * self.settings.max_minutes))
         return min(share, 1.0)
@@ -172,7 +172,7 @@ class Trainer:
         sums: dict[str, float] = {}
         taken = 0
         rate = self.settings.lr
-        for batch in self.batches.epoch(self.state.epoch):
+        for batch in self._batches():
             share = self._share()
             if share >= 1:
                 break
@@ -186,7 +186,16 @@ class Trainer:
         means = {name: value / max(taken, 1) for name, value in sums.items()}
         return {"epoch": self.state.epoch + 1, "step": self.state.step, "lr": rate} | means
 
-    def _step(self, batch: dict[str, Any], rate: float) -> dict[str, float]:
+    def _batches(self) -> Iterator[Batch]:
+        return loader(
+            self.train_stores,
+            self.config,
+            epoch=self.state.epoch,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+        )
+
+    def _step(self, batch: Batch, rate: float) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         device = self.accelerator.device
@@ -196,7 +205,7 @@ class Trainer:
             logits = self.model(image)
         losses = head_losses(logits, targets, self.settings.class_weights)
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
-        values = {"loss": float(total)} | {f"loss_{k}": float(v) for k, v in losses.items()}
+        values = {"loss": total.item()} | {f"loss_{k}": v.item() for k, v in losses.items()}
         if not np.isfinite(values["loss"]):
             raise FloatingPointError(
                 f"the loss is {values['loss']} at step {self.state.step + 1}, in the batch of "
@@ -244,7 +253,7 @@ class Trainer:
             state.best_epoch = state.epoch if better else state.best_epoch
         if self.accelerator.is_main_process:
             self._write(row, better)
-        self._tell(len(self.batches), row.get("loss", float("nan")), row)
+        self._tell(self.steps, row.get("loss", float("nan")), row)
 
     def _write(self, row: Row, better: bool) -> None:
         weights = self.average.shadow if self.average is not None else self.net.state_dict()
@@ -302,7 +311,7 @@ class Trainer:
                 epoch=self.state.epoch,
                 epochs=self.settings.epochs,
                 step=step,
-                steps=len(self.batches),
+                steps=self.steps,
                 loss=loss,
                 seconds=seconds,
                 seconds_left=seconds * (1 - share) / share if share else float("inf"),

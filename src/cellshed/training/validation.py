@@ -71,7 +71,7 @@ def _loss(maps: Maps, labels: NDArray[np.int32], config: Config) -> float:
     logits = {name: _logits(name, maps[name]) for name in targets}
     losses = head_losses(logits, targets, config.training.class_weights)
     weights = loss_weights(config.model.heads, config.training)
-    return sum(weights[name] * float(loss) for name, loss in losses.items())
+    return sum(weights[name] * loss.item() for name, loss in losses.items())
 
 
 def _logits(name: str, values: NDArray[np.float32]) -> Tensor:

@@ -1,0 +1,1 @@
+"""Experiments over settings: tuning of the decoder on a model's maps."""

@@ -1,0 +1,184 @@
+"""The decoder's thresholds, chosen on the maps of the validation images.
+
+The network runs once per image; then settings are tried on its maps alone. The search goes along
+one setting at a time, over and over until none of them helps any more, and ends with a grid of
+the two thresholds that matter most, from which the sensitivity can be seen.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellshed.config import DecodeSettings, nearest, with_overrides
+from cellshed.data.store import Store, open_store
+from cellshed.inference import Maps
+from cellshed.metrics.overlap import overlap
+from cellshed.metrics.scores import as_scores, count
+from cellshed.model.folder import find_model, read_card, write_card
+from cellshed.predict import load_model
+from cellshed.watershed import decode
+
+Progress = Callable[[int, int], None]
+
+CANDIDATES: dict[str, tuple[float, ...]] = {
+    "maxima_threshold": (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28),
+    "interior_threshold": (0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8),
+    "maxima_smooth": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
+    "interior_smooth": (0.0, 0.5, 1.0, 1.5, 2.0),
+    "pixel_expansion": (0, 1),
+    "small_objects_threshold": (15, 30, 45, 60, 80, 100),
+    "fill_holes_threshold": (15, 100, 1000),
+}
+"""What is tried for each setting, in this order."""
+GRID = ("maxima_threshold", "interior_threshold")
+OBJECTIVES = ("f1", "mean_ap")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning has found."""
+
+    before: float
+    after: float
+    decode: DecodeSettings
+    objective: str
+    trials: list[dict[str, Any]]
+    """Every setting tried and its score."""
+    grid: list[dict[str, Any]]
+    """Score for each pair of the two thresholds, all else as in `decode`."""
+
+
+class _Trials:
+    """Scores of settings on cached maps; each setting is tried once."""
+
+    def __init__(self, images: Sequence[tuple[Maps, NDArray[Any]]], objective: str) -> None:
+        self.images = images
+        self.objective = objective
+        self.scores: dict[DecodeSettings, float] = {}
+
+    def __call__(self, settings: DecodeSettings) -> float:
+        if settings not in self.scores:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                counts = pool.map(lambda image: self._count(image, settings), self.images)
+                scores = as_scores(np.sum(list(counts), axis=0))
+            f1 = float(scores["thresholds"]["0.50"]["f1"])
+            self.scores[settings] = f1 if self.objective == "f1" else float(scores["mean_ap"])
+        return self.scores[settings]
+
+    @staticmethod
+    def _count(image: tuple[Maps, NDArray[Any]], settings: DecodeSettings) -> NDArray[Any]:
+        maps, labels = image
+        return count(overlap(labels, decode(maps, settings)))
+
+
+def search(
+    images: Sequence[tuple[Maps, NDArray[Any]]],
+    start: DecodeSettings,
+    *,
+    objective: str = "f1",
+    candidates: Mapping[str, Iterable[float]] = CANDIDATES,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Search decode settings that score best on maps with known labels.
+
+    Args:
+        images: pairs of maps (head name -> (H, W, C)) and true labels (H, W).
+        start: settings to begin with.
+        objective: f1 (object F1 at IoU 0.5) or mean_ap, pooled over the images.
+        candidates: values to try, by the name of the setting.
+        progress: called with (settings tried, settings in all; an estimate that can grow).
+
+    Raises:
+        ValueError: unknown objective, or no images.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"unknown objective '{objective}'; {nearest(objective, OBJECTIVES)}")
+    if not images:
+        raise ValueError("no images to tune on")
+    trials = _Trials(images, objective)
+    before, best = trials(start), start
+    a_round = sum(len(tuple(values)) for values in candidates.values())
+    grid_size = int(np.prod([len(tuple(candidates.get(name, ()))) for name in GRID]))
+    improved = True
+    while improved:
+        improved = False
+        for name, values in candidates.items():
+            for value in values:
+                rival = with_overrides(best, {name: value}, "decode")
+                if trials(rival) > trials(best):
+                    best, improved = rival, True
+                if progress is not None:
+                    done = len(trials.scores)
+                    progress(done, max(done + grid_size, 2 * a_round + grid_size))
+    grid = _grid(trials, best, candidates)
+    if progress is not None:
+        progress(len(trials.scores), len(trials.scores))
+    rows = [s.model_dump() | {objective: score} for s, score in trials.scores.items()]
+    return Tuned(before, trials(best), best, objective, rows, grid)
+
+
+def tune(
+    model: str | Path,
+    data: str | Path | Store | Sequence[str | Path | Store],
+    *,
+    split: str = "val",
+    objective: str = "f1",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Tune a model's decode settings on its validation images and write them into its folder.
+
+    Args:
+        model: model folder or run folder; its model.yaml is rewritten.
+        data: stores with the validation images.
+        split: part of the stores to tune on.
+        objective: f1 or mean_ap.
+        force: allow the split "test", whose scores then say nothing about new images.
+        progress: called with (settings tried, settings in all).
+
+    Raises:
+        ValueError: the split is "test" and not forced, or the stores have no such images.
+    """
+    if split == "test" and not force:
+        raise ValueError(
+            "tuning on the split 'test' would make its scores worthless: use val, "
+            "or --force if that is what you want"
+        )
+    listed = [data] if isinstance(data, str | Path | Store) else list(data)
+    stores = [d if isinstance(d, Store) else open_store(d) for d in listed]
+    parts = [s.subset(r for r in s.records if r.split == split) for s in stores]
+    if not any(len(part) for part in parts):
+        raise ValueError(f"no images of split '{split}' in the stores")
+    segmenter = load_model(model)
+    images = [
+        (segmenter.maps(part.image(i)), np.asarray(part.labels(i), dtype=np.int32))
+        for part in parts
+        for i in range(len(part))
+    ]
+    tuned = search(images, segmenter.card.decode, objective=objective, progress=progress)
+    folder = find_model(model)
+    card = read_card(folder)
+    scores = card.scores | {f"val_{objective}_tuned": round(tuned.after, 4)}
+    write_card(folder, card.model_copy(update={"decode": tuned.decode, "scores": scores}))
+    return tuned
+
+
+def _grid(
+    trials: _Trials, best: DecodeSettings, candidates: Mapping[str, Iterable[float]]
+) -> list[dict[str, Any]]:
+    rows, columns = (tuple(candidates.get(name, ())) for name in GRID)
+    rivals = [
+        with_overrides(best, dict(zip(GRID, (row, column), strict=True)), "decode")
+        for row in rows
+        for column in columns
+    ]
+    return [
+        {name: getattr(rival, name) for name in GRID} | {trials.objective: trials(rival)}
+        for rival in rivals
+    ]
