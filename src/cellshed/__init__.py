@@ -22,7 +22,7 @@ _HOME = {
     "train": "training.loop",
     "load_model": "predict",
     "segment": "predict",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation.run",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -227,8 +227,8 @@ def evaluate(
 ) -> None:
     """Score segmentations against the truth."""
     from cellshed.console import bar, say
-    from cellshed.evaluate import evaluate as run
-    from cellshed.evaluate import headline
+    from cellshed.evaluation import evaluate as run
+    from cellshed.evaluation import headline
 
     if (pred is None) == (model is None):
         raise ValueError("give either --pred FOLDER or --model MODEL")

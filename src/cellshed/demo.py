@@ -6,7 +6,7 @@ from cellshed.config import load_config
 from cellshed.console import bar, say, training_display
 from cellshed.data.prepare import prepare
 from cellshed.data.synthetic import write_synthetic
-from cellshed.evaluate import evaluate, headline
+from cellshed.evaluation import evaluate, headline
 from cellshed.files import whole_folder
 from cellshed.predict_files import predict_files
 from cellshed.report.html import report

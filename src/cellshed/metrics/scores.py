@@ -22,7 +22,19 @@ _FN = slice(_FP.stop, _FP.stop + _AT_EACH)
 _IOU_SUM, _AJI_SHARED, _AJI_UNION, _SEG_SUM, _PIXEL_TP, _PIXEL_TRUE, _PIXEL_PRED = range(
     _FN.stop, _FN.stop + 7
 )
-N_COUNTS = _FN.stop + 7
+COUNT_NAMES = (
+    "n_true",
+    "n_pred",
+    *(f"{name}@{threshold}" for name in ("tp", "fp", "fn") for threshold in THRESHOLDS),
+    "iou_sum",
+    "aji_shared",
+    "aji_union",
+    "seg_sum",
+    "pixel_tp",
+    "pixel_true",
+    "pixel_pred",
+)
+N_COUNTS = len(COUNT_NAMES)
 
 
 def score(true: NDArray[np.integer], pred: NDArray[np.integer]) -> dict[str, Any]:

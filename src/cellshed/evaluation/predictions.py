@@ -1,0 +1,203 @@
+"""Predicted cells: label images of any tool in a folder, or of a model that makes them."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellshed.data.images import LABEL_SUFFIXES, read_labels, stem, write_labels
+from cellshed.evaluation.truth import LABEL_ENDINGS, Labels, Sample
+
+Confidence = NDArray[np.float64]
+
+
+class Segmentation(Protocol):
+    """What a model returns for one image."""
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """(H, W), 0 = background, cells 1..n."""
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """(n,); entry k - 1 belongs to label k."""
+
+
+class Segmenter(Protocol):
+    """A model ready to segment."""
+
+    def predict(self, image: NDArray[Any]) -> Segmentation:
+        """Find the cells of an image (H, W) or (H, W, C)."""
+
+
+class Predictions(Protocol):
+    """A source of predicted cells."""
+
+    source: str
+    confidence: str
+    """Where confidences come from, for the record."""
+
+    def read(self, sample: Sample) -> tuple[Labels, Confidence | None]:
+        """Return labels (H, W), and the confidence of each label, ascending, if known."""
+
+    def labels(self, sample: Sample) -> Labels:
+        """Return the labels again."""
+
+
+def open_predictions(
+    pred: Segmenter | str | Path, samples: Sequence[Sample], out: Path
+) -> Predictions:
+    """Find a prediction for each sample; a model's are made when they are read.
+
+    Raises:
+        ValueError: there is no prediction for a sample, or no image for a model to segment.
+    """
+    if not isinstance(pred, str | Path):
+        return _Model(pred, samples, out / "labels")
+    return _Folder(Path(pred), samples)
+
+
+class _Model:
+    def __init__(self, segmenter: Segmenter, samples: Sequence[Sample], out: Path) -> None:
+        missing = [sample.name for sample in samples if sample.read_image is None]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(samples)} images to segment are not at hand, first "
+                f"'{missing[0]}'; give the folder of the images"
+            )
+        self.source = str(getattr(getattr(segmenter, "card", None), "name", "") or "a model")
+        self.confidence = "model"
+        self._segmenter = segmenter
+        self._out = out
+
+    def read(self, sample: Sample) -> tuple[Labels, Confidence | None]:
+        assert sample.read_image is not None
+        found = self._segmenter.predict(np.asarray(sample.read_image()))
+        write_labels(self._path(sample), found.labels)
+        present = np.flatnonzero(np.bincount(found.labels.ravel())[1:])
+        return found.labels, np.asarray(found.confidence, np.float64)[present]
+
+    def labels(self, sample: Sample) -> Labels:
+        return read_labels(self._path(sample))
+
+    def _path(self, sample: Sample) -> Path:
+        return self._out / f"{sample.name}.tif"
+
+
+class _Folder:
+    def __init__(self, folder: Path, samples: Sequence[Sample]) -> None:
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: no such folder of predicted label images")
+        inner = folder / "labels"
+        self.source = str(folder)
+        self._paths = _match_files(inner if inner.is_dir() else folder, samples)
+        self._table = _read_confidences(
+            [folder, folder.parent] if folder.name == "labels" else [folder]
+        )
+        self.confidence = self._table.source if self._table else ""
+
+    def read(self, sample: Sample) -> tuple[Labels, Confidence | None]:
+        labels = self.labels(sample)
+        if self._table is None:
+            return labels, None
+        return labels, self._table.of(
+            self._paths[sample.name], sample, np.unique(labels[labels > 0])
+        )
+
+    def labels(self, sample: Sample) -> Labels:
+        return read_labels(self._paths[sample.name])
+
+
+def _match_files(folder: Path, samples: Sequence[Sample]) -> dict[str, Path]:
+    """Return the label file of each sample, by the sample's name."""
+    there: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in LABEL_SUFFIXES and not path.name.startswith("."):
+            there.setdefault(stem(path), []).append(path)
+    chosen: dict[str, Path] = {}
+    missing = []
+    for sample in samples:
+        names = (alias + ending for alias in sample.aliases for ending in LABEL_ENDINGS)
+        files = next((there[name] for name in names if name in there), [])
+        if len(files) > 1:
+            raise ValueError(
+                f"{folder}: both {files[0].name} and {files[1].name} may be the labels of "
+                f"'{sample.name}'; keep one"
+            )
+        if files:
+            chosen[sample.name] = files[0]
+        else:
+            missing.append(sample.name)
+    if missing:
+        raise ValueError(
+            f"{folder}: no label image for {len(missing)} of {len(samples)} true images, first "
+            f"'{missing[0]}'; name it {missing[0]}.tif, .png or .npy, or score a split or cell "
+            "type that is whole"
+        )
+    return chosen
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Confidences by image and label."""
+
+    source: str
+    by_image: dict[str, dict[int, float]]
+
+    def of(self, path: Path, sample: Sample, labels: NDArray[np.integer[Any]]) -> Confidence:
+        names = (stem(path), *sample.aliases)
+        known = next((self.by_image[name] for name in names if name in self.by_image), {})
+        missing = [label for label in labels.tolist() if label not in known]
+        if missing:
+            raise ValueError(
+                f"{self.source}: no confidence for label {missing[0]} of {path.name}; "
+                "write it again together with the labels, or remove it"
+            )
+        return np.array([known[label] for label in labels.tolist()], np.float64)
+
+
+def _read_confidences(folders: Sequence[Path]) -> _Table | None:
+    for folder in folders:
+        for name, read in (("cells.csv", _from_csv), ("coco.json", _from_coco)):
+            if (folder / name).is_file():
+                found = read(folder / name)
+                if found:
+                    return _Table(str(folder / name), found)
+    return None
+
+
+def _from_csv(path: Path) -> dict[str, dict[int, float]]:
+    by_image: dict[str, dict[int, float]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if not {"image", "label", "confidence"} <= set(rows.fieldnames or ()):
+            return {}
+        for number, row in enumerate(rows, start=2):
+            try:
+                label, confidence = int(row["label"]), float(row["confidence"])
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{path}: line {number}: label '{row['label']}' and confidence "
+                    f"'{row['confidence']}' are not both numbers; write the table again"
+                ) from error
+            by_image.setdefault(stem(Path(row["image"])), {})[label] = confidence
+    return by_image
+
+
+def _from_coco(path: Path) -> dict[str, dict[int, float]]:
+    """Scores in a COCO file that was written beside labels 1..n, in their order."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        names = {image["id"]: stem(Path(image["file_name"])) for image in tree["images"]}
+        by_image: dict[str, dict[int, float]] = {name: {} for name in names.values()}
+        for cell in tree["annotations"]:
+            of_image = by_image[names[cell["image_id"]]]
+            of_image[len(of_image) + 1] = float(cell["score"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return by_image
