@@ -30,7 +30,8 @@ class ModelSettings(Settings):
     backbone: str = "resnet50"
     """A name of cellshed.model.BACKBONES, or any timm name."""
     pretrained: str = "none"
-    """Start weights of the backbone: none, hub (timm's ImageNet weights), or a local file."""
+    """Start weights of the backbone: none, hub (timm's ImageNet weights), a local file, or
+    package:NAME for the weights file inside an installed Python package."""
     in_channels: Positive = 1
     location: bool = True
     """Append row and column coordinates in [0, 1] to the image."""
@@ -109,6 +110,7 @@ class TargetsSettings(Settings):
     inner_distance: InnerDistanceSettings = InnerDistanceSettings()
     outer_distance: OuterDistanceSettings = OuterDistanceSettings()
     pixelwise: PixelwiseSettings = PixelwiseSettings()
+    pixelwise_separated: PixelwiseSettings = PixelwiseSettings()
     foreground: ForegroundSettings = ForegroundSettings()
 
 
@@ -232,9 +234,10 @@ S = TypeVar("S", bound=Settings)
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the words " - did you mean 'x'?" for the nearest known name, or all names."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
+    spelling = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(name.lower(), spelling, n=1)
     if close:
-        return f"did you mean '{close[0]}'?"
+        return f"did you mean '{spelling[close[0]]}'?"
     return f"known: {', '.join(known)}"
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import timm
 import torch
+from timm.layers import Format
 from torch import Tensor, nn
 
 from cellshed.config import nearest
 from cellshed.model.featurenet import WIDTH, FeatureNet
+from cellshed.model.same import pad_without_copy
 
 Build = Callable[[str, Sequence[str], bool], "Backbone"]
 
@@ -62,12 +64,18 @@ class TimmBackbone(Backbone):
         self.body = timm.create_model(
             name, features_only=True, pretrained=pretrained, out_indices=taps
         )
+        if hasattr(self.body, "blocks"):
+            _drop_unused_stages(self.body, self.body.feature_info.module_name()[-1])
+        pad_without_copy(self.body)
         self.channels = dict(zip(self.levels, self.body.feature_info.channels(), strict=True))
+        self.channels_last = getattr(self.body, "output_fmt", None) == Format.NHWC
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """See Backbone."""
-        maps = zip(self.levels, self.body(x), strict=True)
-        return {level: _channels_first(c, self.channels[level]) for level, c in maps}
+        maps = self.body(x)
+        if self.channels_last:
+            maps = [c.permute(0, 3, 1, 2) for c in maps]
+        return dict(zip(self.levels, maps, strict=True))
 
 
 class DenseBackbone(Backbone):
@@ -204,6 +212,13 @@ def build_backbone(name: str, levels: Sequence[str], *, pretrained: bool = False
     return entry.build(entry.timm, levels, pretrained)
 
 
-def _channels_first(x: Tensor, channels: int) -> Tensor:
-    """Return (N, C, H, W), also from the timm networks that answer (N, H, W, C)."""
-    return x.permute(0, 3, 1, 2) if x.shape[1] != channels else x
+def _drop_unused_stages(body: nn.Module, name: str) -> None:
+    """Cut what lies behind the last tap, which timm's EfficientNets and MobileNets would run.
+
+    Args:
+        body: has its stages in `blocks`.
+        name: of the last tap's module, such as "blocks.4".
+    """
+    stage, blocks = name.removeprefix("blocks."), body.blocks
+    if stage.isdigit() and isinstance(blocks, nn.Sequential):
+        body.blocks = blocks[: int(stage) + 1]

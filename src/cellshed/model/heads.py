@@ -52,9 +52,13 @@ class Head(nn.Module):
         """Return logits (N, channels, H, W) of a pyramid map (N, source, H / s, W / s)."""
         for step, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = norm(conv(x))
-            if step < self.doublings:
+            if step < self.doublings - 1:
                 x = upsample(x)
-        x = self.last(F.relu(self.hidden_norm(self.hidden(x))))
+        # The 1x1 convolution commutes with the last doubling: before it, it costs a quarter.
+        x = self.hidden(x)
+        if self.doublings:
+            x = upsample(x)
+        x = self.last(F.relu(self.hidden_norm(x)))
         if self.finish == "shuffle":
             return F.pixel_shuffle(x, self.stride)
         return upsample(x, self.stride)

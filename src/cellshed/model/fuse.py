@@ -1,0 +1,185 @@
+"""The inference form of a network: the same function with fewer passes over memory.
+
+Batch norms are folded into the convolutions before them; with oneDNN, activations and additions
+are done by the convolution that they follow.
+"""
+
+import copy
+import functools
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from cellshed.model.same import SameConv2d
+
+# Activations that oneDNN applies while it convolves: module -> name and arguments there.
+ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+}
+
+
+class FastConv(nn.Module):
+    """A convolution of the inference form, by oneDNN, with what follows it.
+
+    Args:
+        conv: the convolution, batch norm already folded in.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        weight, padding = _weight_and_padding(conv)
+        self.weight = weight.detach().contiguous(memory_format=torch.channels_last)
+        self.bias = None if conv.bias is None else conv.bias.detach()
+        self.stride, self.padding = list(conv.stride), padding
+        self.dilation, self.groups = list(conv.dilation), conv.groups
+        self.activation: tuple[str, list[float]] = ("none", [])
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        """Return activation(conv(x) + other)."""
+        name, scalars = self.activation
+        geometry = (self.padding, self.stride, self.dilation, self.groups)
+        result: Tensor
+        if other is None:
+            result = torch.ops.mkldnn._convolution_pointwise(
+                x, self.weight, self.bias, *geometry, name, scalars, ""
+            )
+            return result
+        unary = None if name == "none" else name
+        result = torch.ops.mkldnn._convolution_pointwise.binary(
+            x, other, self.weight, self.bias, *geometry, "add", 1.0, unary, scalars, ""
+        )
+        return result
+
+
+def fuse(module: nn.Module, method: str, *, onednn: bool | None = None) -> nn.Module:
+    """Return the inference form of a module, in evaluation mode; the module stays as it is.
+
+    Args:
+        module: traceable by torch.fx: no branches that depend on values.
+        method: the method of the module that becomes the result's forward.
+        onednn: let oneDNN do activations and additions; None: where torch has it, and the
+            weights are float32 on a CPU. Without it, the result can be exported.
+    """
+    module = copy.deepcopy(module).eval().requires_grad_(False)
+    graph = fx.GraphModule(module, _Tracer(method).trace(module))
+    _fold_norms(graph)
+    weight = next(module.parameters())
+    if onednn is None:
+        onednn = weight.device.type == "cpu" and weight.dtype == torch.float32 and has_onednn()
+    if onednn:
+        _use_fast_convs(graph)
+        _join_additions(graph)
+        _join_activations(graph)
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return graph
+
+
+@functools.cache
+def has_onednn() -> bool:
+    """Return whether torch's fused oneDNN convolution is there and right.
+
+    It is not part of torch's documented interface, so it is tried before it is relied on.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    conv = nn.Conv2d(8, 8, 3, padding=1)
+    x = torch.linspace(-1, 1, 8 * 36).view(1, 8, 6, 6)
+    fast = FastConv(conv)
+    fast.activation = ("relu", [])
+    try:
+        with torch.inference_mode():
+            return torch.allclose(fast(x, x), F.relu(conv(x) + x), atol=1e-5)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.traced_func_name = method
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        leaf = isinstance(m, (nn.Conv2d, nn.BatchNorm2d))
+        return leaf or super().is_leaf_module(m, module_qualified_name)
+
+
+def _module(graph: fx.GraphModule, node: Any) -> nn.Module | None:
+    """Return the module that a node calls, if it calls one."""
+    if isinstance(node, fx.Node) and node.op == "call_module":
+        return graph.get_submodule(str(node.target))
+    return None
+
+
+def _fold_norms(graph: fx.GraphModule) -> None:
+    """Fold each batch norm into the convolution before it, also across an enlargement.
+
+    Bilinear weights sum to one, so an affine map of the channels commutes with it.
+    """
+    for node in list(graph.graph.nodes):
+        norm = _module(graph, node)
+        if not isinstance(norm, nn.BatchNorm2d):
+            continue
+        source = node.args[0]
+        if source.target is F.interpolate and len(source.users) == 1:
+            source = source.args[0]
+        conv = _module(graph, source)
+        if not isinstance(conv, nn.Conv2d) or len(source.users) > 1:
+            continue
+        graph.add_submodule(str(source.target), fuse_conv_bn_eval(conv, norm))
+        behind = getattr(norm, "act", None)  # timm's norms carry their activation
+        if behind is None or isinstance(behind, nn.Identity):
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+        else:
+            node.target = f"{node.target}_act"
+            graph.add_submodule(node.target, behind)
+
+
+def _use_fast_convs(graph: fx.GraphModule) -> None:
+    for node in graph.graph.nodes:
+        conv = _module(graph, node)
+        if isinstance(conv, nn.Conv2d) and conv.padding_mode == "zeros":
+            graph.add_submodule(str(node.target), FastConv(conv))
+
+
+def _join_additions(graph: fx.GraphModule) -> None:
+    """Let a convolution add what its result is added to."""
+    for node in list(graph.graph.nodes):
+        if node.target not in (operator.add, operator.iadd, torch.add) or len(node.args) != 2:
+            continue
+        for conv_node, other in (node.args, node.args[::-1]):
+            conv = _module(graph, conv_node)
+            if isinstance(conv, FastConv) and len(conv_node.users) == 1:
+                with graph.graph.inserting_before(node):
+                    joined = graph.graph.call_module(conv_node.target, (conv_node.args[0], other))
+                node.replace_all_uses_with(joined)
+                graph.graph.erase_node(node)
+                graph.graph.erase_node(conv_node)
+                break
+
+
+def _join_activations(graph: fx.GraphModule) -> None:
+    """Let a convolution apply the activation behind it."""
+    for node in list(graph.graph.nodes):
+        act = nn.ReLU() if node.target in (F.relu, torch.relu) else _module(graph, node)
+        conv_node = node.args[0] if node.args else None
+        conv = _module(graph, conv_node)
+        if not isinstance(act, tuple(ACTIVATIONS)) or not isinstance(conv, FastConv):
+            continue
+        if isinstance(conv_node, fx.Node) and len(conv_node.users) == 1:
+            conv.activation = ACTIVATIONS[type(act)]
+            node.replace_all_uses_with(conv_node)
+            graph.graph.erase_node(node)
+
+
+def _weight_and_padding(conv: nn.Conv2d) -> tuple[Tensor, list[int]]:
+    if isinstance(conv, SameConv2d):
+        return conv.wide_weight(), [side // 2 for side in conv.kernel_size]
+    assert not isinstance(conv.padding, str)
+    return conv.weight, list(conv.padding)
