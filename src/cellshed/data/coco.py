@@ -4,8 +4,10 @@ Polygons with any number of parts, and compressed and uncompressed run-length ma
 become masks by pycocotools' own rasteriser, so every pixel is as there.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ __all__ = [
     "paint_image",
     "read_coco",
 ]
+
+_TOO_SHORT = "no polygon with 3 points or more"
 
 
 def paint_image(
@@ -113,34 +117,38 @@ def image_masks(image: CocoImage, shape: tuple[int, int]) -> tuple[list[Mask], l
 
     Crowds are no single cells and are left out.
     """
-    problems: list[Problem] = []
     masks: dict[int, bytes] = {}
+    reasons: dict[int, str] = {}
     parts: list[Polygon] = []
     owners: list[int] = []
     for index, annotation in enumerate(image.annotations):
-        reason = ""
         if annotation.crowd:
-            reason = "a crowd, not a single cell"
+            reasons[index] = "a crowd, not a single cell"
         elif annotation.shape is None:
-            reason = "no segmentation, or not one in COCO's form"
+            reasons[index] = "no segmentation, or not one in COCO's form"
         elif isinstance(annotation.shape, RunLengths):
-            masks[index], reason = _compress(annotation.shape, image, annotation, shape)
+            masks[index], reasons[index] = _compress(annotation.shape, image, annotation, shape)
+        elif not annotation.shape:
+            reasons[index] = _TOO_SHORT
         else:
-            usable, reason = _usable_parts(annotation.shape, shape)
-            parts += usable
-            owners += [index] * len(usable)
-        if reason:
-            painted = bool(owners) and owners[-1] == index
-            problems.append(Problem(annotation.id, image.file_name, reason, painted))
-    masks |= _rasterise(parts, owners, shape)
-    order = sorted(index for index, counts in masks.items() if counts)
-    return [Mask(image.annotations[index].id, masks[index]) for index in order], problems
+            parts += annotation.shape
+            owners += [index] * len(annotation.shape)
+    usable = _usable(parts, shape)
+    masks |= _rasterise(list(compress(parts, usable)), list(compress(owners, usable)), shape)
+    reasons |= _why_unusable(parts, owners, usable)
+    problems = [
+        Problem(image.annotations[index].id, image.file_name, reason, bool(masks.get(index)))
+        for index, reason in sorted(reasons.items())
+        if reason
+    ]
+    drawn = sorted(index for index, counts in masks.items() if counts)
+    return [Mask(image.annotations[index].id, masks[index]) for index in drawn], problems
 
 
 def _compress(
     runs: RunLengths, image: CocoImage, annotation: Annotation, shape: tuple[int, int]
 ) -> tuple[bytes, str]:
-    """Return a mask's compressed text, or an empty one and the reason."""
+    """Return a mask's compressed text and no reason, or an empty one and the reason."""
     if runs.size != shape:
         raise ValueError(
             f"annotation {annotation.id} of image {image.file_name} is a mask of "
@@ -154,23 +162,35 @@ def _compress(
     return coco_mask.frPyObjects(entry, *shape)["counts"], ""
 
 
-def _usable_parts(polygons: Sequence[Polygon], shape: tuple[int, int]) -> tuple[list[Polygon], str]:
-    """Return the parts that can be drawn, and what is wrong with the others."""
-    far = 4 * max(shape) + 1000  # the rasteriser's memory grows with a polygon's perimeter
-    usable = []
-    reasons = []
-    for polygon in polygons:
-        if polygon.size < 6 or polygon.size % 2:
-            reasons.append("no polygon with 3 points or more")
-        elif not np.abs(polygon).max() <= far:
-            reasons.append("a polygon's points are not numbers near the image")
-        else:
-            usable.append(polygon)
-    if not polygons:
-        return [], "no polygon with 3 points or more"
-    if usable and reasons:
-        return usable, f"{len(reasons)} of {len(polygons)} parts left out: {reasons[0]}"
-    return usable, reasons[0] if reasons else ""
+def _usable(parts: Sequence[Polygon], shape: tuple[int, int]) -> list[bool]:
+    """Tell which polygons have 3 points or more, all of them numbers not far from the image."""
+    usable = [part.size >= 6 and part.size % 2 == 0 for part in parts]
+    if not any(usable):
+        return usable
+    chosen = list(compress(parts, usable))
+    starts = np.cumsum([0, *(part.size for part in chosen[:-1])])
+    farthest = np.maximum.reduceat(np.abs(np.concatenate(chosen)), starts)
+    limit = 4 * max(shape) + 1000  # the rasteriser's memory grows with a polygon's perimeter
+    near = iter((farthest <= limit).tolist())
+    return [whole and next(near) for whole in usable]
+
+
+def _why_unusable(
+    parts: Sequence[Polygon], owners: Sequence[int], usable: Sequence[bool]
+) -> dict[int, str]:
+    """Return, by owner, why polygons of it are left out."""
+    reasons = {}
+    n_bad: Counter[int] = Counter()
+    for owner, part, fine in zip(owners, parts, usable, strict=True):
+        if not fine:
+            short = part.size < 6 or part.size % 2
+            reasons[owner] = _TOO_SHORT if short else "a polygon's points are no numbers nearby"
+            n_bad[owner] += 1
+    n_parts = Counter(owners)
+    for owner, bad in n_bad.items():
+        if bad < n_parts[owner]:
+            reasons[owner] = f"{bad} of its {n_parts[owner]} parts left out: {reasons[owner]}"
+    return reasons
 
 
 def _rasterise(

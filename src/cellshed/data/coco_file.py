@@ -80,7 +80,12 @@ def read_coco(path: str | Path) -> Coco:
         ValueError: not a whole JSON file, or not a COCO instance file, or no images in it.
     """
     path = Path(path)
-    tree = _load_json(path)
+    return parse_coco(_read_text(path), path)
+
+
+def parse_coco(text: str, path: Path) -> Coco:
+    """Like read_coco, from the text of the file named."""
+    tree = _load_json(text, path)
     if not isinstance(tree, dict) or not isinstance(tree.get("images"), list):
         raise ValueError(f"{path}: no list 'images' in it; expected COCO instance annotations")
     if not tree["images"]:
@@ -96,13 +101,16 @@ def read_coco(path: str | Path) -> Coco:
     return Coco(path, tuple(images), tuple(duplicates), tuple(problems + more))
 
 
-def _load_json(path: Path) -> Any:
+def _read_text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as text: {error}") from error
+
+
+def _load_json(text: str, path: Path) -> Any:
     try:
         return json.loads(text, object_hook=_compact)
     except (json.JSONDecodeError, RecursionError) as error:

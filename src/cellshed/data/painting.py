@@ -1,6 +1,6 @@
 """Masks of one image that may overlap -> one label image, by a named rule."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,30 +63,40 @@ def paint(masks: Sequence[Mask], shape: tuple[int, int], overlap: str, image: st
     """
     if overlap not in OVERLAP_RULES:
         raise ValueError(f"unknown overlap rule '{overlap}'; {nearest(overlap, OVERLAP_RULES)}")
-    masks, problems = _without_duplicates(masks, image)
+    given = masks
+    first: dict[bytes, Mask] = {}
+    for mask in given:
+        first.setdefault(mask.counts, mask)
+    masks = list(first.values())
     runs = decode_runs([mask.counts for mask in masks], shape[0] * shape[1])
     columns = np.zeros((shape[1], shape[0]), np.int32)  # masks run down the columns
     dropped = OVERLAP_RULES[overlap](columns.reshape(-1), runs)
-    overlapping = _count_overlap(runs.start, runs.stop, columns.size)
     visible = np.bincount(columns.reshape(-1), minlength=len(masks) + 1)[1:] > 0
-    for index in np.flatnonzero(~visible).tolist():
-        reason = _why_hidden(runs, dropped, index)
-        problems.append(Problem(masks[index].id, image, reason))
+    kept = np.flatnonzero(visible).tolist()
     table = np.zeros(len(masks) + 1, np.int32)
-    table[1:][visible] = np.arange(1, visible.sum() + 1)
-    labels = np.ascontiguousarray(table[columns].T)
-    ids = tuple(masks[index].id for index in np.flatnonzero(visible).tolist())
-    return Painted(labels, ids, tuple(problems), int(overlapping))
+    table[1:][visible] = np.arange(1, len(kept) + 1)
+    hidden = {
+        masks[index].counts: _why_hidden(runs, dropped, index)
+        for index in np.flatnonzero(~visible).tolist()
+    }
+    return Painted(
+        labels=np.ascontiguousarray(table[columns].T),
+        ids=tuple(masks[index].id for index in kept),
+        problems=tuple(_problems(given, first, hidden, image)),
+        overlapping_pixels=int(_count_overlap(runs.start, runs.stop, columns.size)),
+    )
 
 
-def _without_duplicates(masks: Sequence[Mask], image: str) -> tuple[list[Mask], list[Problem]]:
-    kept: dict[bytes, Mask] = {}
-    problems = []
-    for mask in masks:
-        twin = kept.setdefault(mask.counts, mask)
-        if twin is not mask:
-            problems.append(Problem(mask.id, image, f"same mask as annotation {twin.id}"))
-    return list(kept.values()), problems
+def _problems(
+    given: Sequence[Mask], first: dict[bytes, Mask], hidden: dict[bytes, str], image: str
+) -> Iterator[Problem]:
+    """Yield what is not to be seen: masks hidden or empty, and those that repeat another."""
+    for mask in given:
+        twin = first[mask.counts]
+        if mask.counts in hidden:
+            yield Problem(mask.id, image, hidden[mask.counts])
+        elif twin is not mask:
+            yield Problem(mask.id, image, f"same mask as annotation {twin.id}")
 
 
 def _why_hidden(runs: Runs, dropped: NDArray[np.bool_], index: int) -> str:

@@ -60,6 +60,8 @@ class _Build:
 
     folder: Path
     options: _Options
+    several: bool
+    """More than one source: images of one name are told apart by it."""
     records: list[tuple[int, Record]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     duplicates: list[dict[str, Any]] = field(default_factory=list)
@@ -119,7 +121,7 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
     check_offer(found, request)
     chosen = _draw([(name, f.items) for name, f in zip(names, found, strict=True)], options)
     with whole_folder(out) as folder:
-        build = _Build(folder, options)
+        build = _Build(folder, options, several=len(sources) > 1)
         _add_all(build, chosen, progress)
         manifest = _finish(build, sources, found)
         if export_npz:
@@ -189,7 +191,8 @@ def _add(build: _Build, number: int, source: str, item: Item) -> None:
 def _record(
     build: _Build, source: str, item: Item, image: NDArray[Any], painted: Painted
 ) -> Record:
-    candidates = [*item.names, *(f"{source}-{name}" for name in item.names)]
+    further = [f"{source}-{name}" for name in item.names] if build.several else item.names
+    candidates = [item.names[0], *further]
     name = next((name for name in candidates if name not in build.names), None)
     if name is None:
         raise ValueError(
