@@ -153,7 +153,8 @@ class ExpandedBackbone(Backbone):
                 return maps
             # The rest of the block. It halves the resolution, so it has no shortcut.
             x = first.bn3(first.conv_pwl(first.se(first.bn2(first.conv_dw(expanded)))))
-            x = blocks[1:](x)
+            for block in list(blocks)[1:]:
+                x = block(x)
         maps["C5"] = self.bn2(self.conv_head(x))
         return maps
 

@@ -20,6 +20,7 @@ from cellshed.model.same import SameConv2d
 ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    nn.SiLU: ("swish", []),
 }
 
 
@@ -170,7 +171,7 @@ def _join_activations(graph: fx.GraphModule) -> None:
         act = nn.ReLU() if node.target in (F.relu, torch.relu) else _module(graph, node)
         conv_node = node.args[0] if node.args else None
         conv = _module(graph, conv_node)
-        if not isinstance(act, tuple(ACTIVATIONS)) or not isinstance(conv, FastConv):
+        if act is None or type(act) not in ACTIVATIONS or not isinstance(conv, FastConv):
             continue
         if isinstance(conv_node, fx.Node) and len(conv_node.users) == 1:
             conv.activation = ACTIVATIONS[type(act)]
