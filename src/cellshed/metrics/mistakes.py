@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from cellshed.metrics.overlap import Floats, Ints, Overlap, overlap
 
@@ -199,6 +197,8 @@ def _hits(table: Overlap, excess: Floats) -> Ints:
 
 def _assign(table: Overlap, excess: Floats, pairs: Ints) -> Ints:
     """Of rival pairs, choose those with the greatest sum of excess, and most of them if it ties."""
+    from scipy.optimize import linear_sum_assignment
+
     if len(pairs) == 1:
         return pairs
     rows, row = np.unique(table.rows[pairs], return_inverse=True)
@@ -212,10 +212,32 @@ def _assign(table: Overlap, excess: Floats, pairs: Ints) -> Ints:
 def _components(table: Overlap, pairs: Ints) -> Ints:
     """Connected component of each true, then of each predicted cell, linked by some pairs."""
     size = table.n_true + table.n_pred
-    links = (np.ones(len(pairs), np.int8), (table.rows[pairs], table.cols[pairs] + table.n_true))
-    _, component = connected_components(coo_array(links, shape=(size, size)), directed=False)
-    found: Ints = component.astype(np.int64)
-    return found
+    component: Ints = _joined(table.rows[pairs], table.cols[pairs] + table.n_true, size)
+    return component
+
+
+@njit(cache=True, nogil=True)
+def _joined(one, other, size):  # type: ignore[no-untyped-def]
+    """Number the connected components of linked nodes, by union-find with path halving."""
+    parent = np.arange(size)
+    for link in range(one.size):
+        a, b = one[link], other[link]
+        while parent[a] != a:
+            parent[a] = parent[parent[a]]
+            a = parent[a]
+        while parent[b] != b:
+            parent[b] = parent[parent[b]]
+            b = parent[b]
+        parent[max(a, b)] = min(a, b)
+    component = np.empty(size, np.int64)
+    n = 0
+    for node in range(size):  # a root comes before all others of its component
+        if parent[node] == node:
+            component[node] = n
+            n += 1
+        else:
+            component[node] = component[parent[node]]
+    return component
 
 
 def _is_kind(n_true: Ints, n_pred: Ints) -> dict[str, NDArray[np.bool_]]:
