@@ -213,9 +213,7 @@ def predict(
 def evaluate(
     truth: Annotated[Path, typer.Option(help="COCO file, store, or folder of label images.")],
     out: Annotated[Path, typer.Option(help="Folder of the scores.")],
-    pred: Annotated[
-        Path | None, typer.Option(help="Folder of label images, of any tool.")
-    ] = None,
+    pred: Annotated[Path | None, typer.Option(help="Folder of label images, of any tool.")] = None,
     model: Annotated[str | None, typer.Option(help="Or a model to segment with.")] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images, where truth has none.")
@@ -249,6 +247,25 @@ def evaluate(
         )
     for line in headline(results):
         say(line)
+
+
+@app.command()
+def tune(
+    model: Annotated[str, typer.Argument(help="Model folder or run folder; it is rewritten.")],
+    data: Annotated[list[Path], typer.Option(help="A store; repeat for several.")],
+    split: Annotated[str, typer.Option(help="Split to tune on.")] = "val",
+    objective: Annotated[str, typer.Option(help="f1 (at IoU 0.5) or mean_ap.")] = "f1",
+    force: Annotated[bool, typer.Option(help="Allow the test split.")] = False,
+) -> None:
+    """Choose the watershed's thresholds and smoothing on validation images."""
+    from cellshed.console import bar, say
+    from cellshed.studies.tuning import tune as run
+
+    with bar("tuning") as progress:
+        tuned = run(model, data, split=split, objective=objective, force=force, progress=progress)
+    say(f"{objective} on {split}: {tuned.before:.3f} -> {tuned.after:.3f}")
+    for name, value in tuned.decode.model_dump().items():
+        say(f"  {name}: {value}")
 
 
 @app.command()

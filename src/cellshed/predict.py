@@ -1,17 +1,19 @@
 """A trained model applied to images: image in, labels out."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 
-from cellshed.config import DecodeSettings, with_overrides
+from cellshed.config import Config, DecodeSettings, parse_config, with_overrides
 from cellshed.inference import Maps, predict_maps
 from cellshed.model.folder import ModelCard, find_model, load_network
-from cellshed.model.panoptic import PanopticNet
+from cellshed.model.panoptic import Network
 from cellshed.normalize import normalize
 from cellshed.watershed import confidence, decode
 
@@ -31,10 +33,27 @@ class Prediction:
 class Segmenter:
     """A model ready to segment: network, normalisation and decoder together."""
 
-    def __init__(self, net: PanopticNet, card: ModelCard, device: torch.device) -> None:
+    def __init__(self, net: Network, card: ModelCard, device: torch.device) -> None:
         self.card = card
         self.device = device
         self._net = net
+
+    def with_changes(self, overrides: Iterable[str]) -> "Segmenter":
+        """Return the same model with other settings, such as "decode.radius=3".
+
+        Only the sections decode and predict can be changed after training.
+        """
+        sections = {
+            "decode": self.card.decode.model_dump(),
+            "predict": self.card.predict.model_dump(),
+        }
+        config = parse_config(yaml.safe_dump(sections), overrides)
+        trained = Config(decode=config.decode, predict=config.predict)
+        for name, value in trained:
+            if value != getattr(config, name):
+                raise ValueError(f"--set {name}: a trained model has decode and predict to set")
+        update = {"decode": config.decode, "predict": config.predict}
+        return Segmenter(self._net, self.card.model_copy(update=update), self.device)
 
     def prepare(self, image: NDArray[Any], channel: int | None = None) -> NDArray[np.float32]:
         """Return the image as network input, (H, W, C) normalised.
@@ -96,7 +115,7 @@ def load_model(name: str | Path, *, device: str = "auto") -> Segmenter:
     """
     where = find_device(device)
     net, card = load_network(find_model(name))
-    return Segmenter(net.to(where), card, where)
+    return Segmenter(net.for_inference().to(where), card, where)
 
 
 def segment(image: NDArray[Any], model: Any = None, **changes: Any) -> NDArray[np.int32]:

@@ -1,0 +1,73 @@
+"""Tuning: it finds thresholds that are better, and never looks at the test split by accident."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellshed.config import DecodeSettings, load_config
+from cellshed.data.store import Store
+from cellshed.model.folder import read_card
+from cellshed.studies.tuning import search, tune
+from cellshed.targets import encode_targets
+from cellshed.config import TargetsSettings
+from cellshed.training.loop import train
+
+
+def _discs() -> np.ndarray:
+    rows, columns = np.mgrid[:96, :96]
+    labels = np.zeros((96, 96), np.int32)
+    for k, (y, x) in enumerate(((20, 20), (20, 60), (60, 24), (66, 70)), 1):
+        labels[(rows - y) ** 2 + (columns - x) ** 2 < 10**2] = k
+    return labels
+
+
+def _maps(labels: np.ndarray) -> dict[str, np.ndarray]:
+    targets = encode_targets(labels, ("inner_distance", "pixelwise"), TargetsSettings())
+    return {name: target.astype(np.float32) for name, target in targets.items()}
+
+
+def test_it_recovers_from_thresholds_that_lose_all_cells() -> None:
+    labels = _discs()
+    start = DecodeSettings(maxima_threshold=5.0)
+    tuned = search([(_maps(labels), labels)], start)
+    assert tuned.before == 0.0
+    assert tuned.after == 1.0
+    assert tuned.decode.maxima_threshold < 1.0
+
+
+def test_it_keeps_settings_that_cannot_be_bettered() -> None:
+    labels = _discs()
+    tuned = search([(_maps(labels), labels)], DecodeSettings())
+    assert tuned.before == tuned.after == 1.0
+    assert tuned.decode == DecodeSettings()
+
+
+def test_every_trial_is_told_and_the_grid_is_whole() -> None:
+    labels = _discs()
+    few = {"maxima_threshold": (0.1, 9.0), "interior_threshold": (0.3, 0.5, 2.0)}
+    tuned = search([(_maps(labels), labels)], DecodeSettings(), candidates=few)
+    assert len(tuned.grid) == 6
+    worst = [row["f1"] for row in tuned.grid if row["maxima_threshold"] == 9.0]
+    assert worst == [0.0, 0.0, 0.0]
+    assert max(row["f1"] for row in tuned.trials) == tuned.after
+
+
+def test_unknown_objectives_are_refused() -> None:
+    with pytest.raises(ValueError, match="did you mean 'f1'"):
+        search([(_maps(_discs()), _discs())], DecodeSettings(), objective="f2")
+
+
+def test_the_test_split_is_refused(tiny_store: Store) -> None:
+    with pytest.raises(ValueError, match="--force"):
+        tune("anything", tiny_store, split="test")
+
+
+def test_the_best_settings_travel_with_the_model(tiny_store: Store, tmp_path: Path) -> None:
+    changes = ["training.epochs=1", "training.device=cpu", "decode.maxima_threshold=9"]
+    best = train(load_config("debug", changes), tiny_store, tmp_path / "run")
+    tuned = tune(best, tiny_store)
+    assert read_card(best).decode == tuned.decode
+    assert tuned.after >= tuned.before
+    shutil.rmtree(tmp_path / "run")
