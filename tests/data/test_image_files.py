@@ -231,7 +231,8 @@ def test_arrays_that_are_no_labels_are_named(
 
 
 def test_only_labels_are_written(tmp_path: Path) -> None:
-    for array in (np.zeros((3, 3)), np.array([[-1]]), np.zeros((3, 3, 1), int)):
+    arrays: list[Any] = [np.zeros((3, 3)), np.array([[-1]]), np.zeros((3, 3, 1), int)]
+    for array in arrays:
         with pytest.raises(ValueError, match="labels"):
             write_labels(tmp_path / "out.tif", array)
     assert not list(tmp_path.iterdir())
