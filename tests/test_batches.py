@@ -138,13 +138,13 @@ def test_each_image_is_shown_once_before_any_is_shown_again():
     assert steps_per_epoch(stores, settings(steps_per_epoch=9).training) == 9
 
 
-@pytest.mark.parametrize("balance", ["store", "cell_type"])
-def test_balance_gives_small_groups_the_weight_of_large_ones(balance):
+@pytest.mark.parametrize(("balance", "rare"), [(1.0, 1 / 2), (0.5, 1 / (1 + 9**0.5))])
+def test_balance_gives_rare_cell_types_more_weight(balance, rare):
     stores = [MemoryStore(1, cell_type="rare"), MemoryStore(9, cell_type="common")]
     order = Crops(stores, settings(balance=balance)).order(epoch=0, length=4000)
     shares = np.bincount(order, minlength=10) / len(order)
-    assert shares[0] == pytest.approx(0.5, abs=0.03)
-    np.testing.assert_allclose(shares[1:], 0.5 / 9, atol=0.015)
+    assert shares[0] == pytest.approx(rare, abs=0.03)
+    np.testing.assert_allclose(shares[1:], (1 - rare) / 9, atol=0.02)
 
 
 @pytest.mark.parametrize("method", ["histogram", "percentile", "none"])

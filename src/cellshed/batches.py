@@ -76,11 +76,11 @@ class Crops:
         """Return the images of an epoch's samples.
 
         Shuffled, each as often as any other or once more; but with training.balance drawn with
-        replacement, so that each cell type, or store, is as likely as any other.
+        replacement, so that images of rare cell types come more often.
         """
         rng = self._chance(epoch, 0)
         count = len(self.items)
-        if self.config.training.balance != "none":
+        if self.config.training.balance:
             return [int(i) for i in rng.choice(count, length, p=self._shares())]
         rounds = [rng.permutation(count) for _ in range(-(-length // count))]
         return [int(i) for i in np.concatenate(rounds)[:length]]
@@ -107,13 +107,12 @@ class Crops:
         return np.random.default_rng([self.config.training.seed, epoch, number])
 
     def _shares(self) -> NDArray[np.float64]:
-        by_type = self.config.training.balance == "cell_type"
-        groups = [
-            self.record(item).cell_type if by_type else id(store)
-            for item, (store, _) in enumerate(self.items)
-        ]
+        records = [store.records[i] for store, i in self.items]
+        groups = [(record.source, record.cell_type) for record in records]
         sizes = Counter(groups)
-        return np.array([1 / (sizes[group] * len(sizes)) for group in groups])
+        # each of a group's n images: n ** (1 - balance) / n
+        shares = np.array([sizes[group] ** -self.config.training.balance for group in groups])
+        return shares / shares.sum()
 
     def _crop(
         self, store: Store, i: int, rng: np.random.Generator

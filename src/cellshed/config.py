@@ -149,8 +149,9 @@ class TrainingSettings(Settings):
     max_minutes: Annotated[float, Field(ge=0)] = 0.0
     """Stop after this many minutes, with the schedule stretched over them; 0: no limit."""
     batch_size: Positive = 2
-    balance: Literal["none", "cell_type", "store"] = "none"
-    """none: each image is as likely as any other; else each cell type, or each store."""
+    balance: Fraction = 0.0
+    """0: each image is drawn as often as any other; 1: each cell type of each source is.
+    Between: a cell type of n images is drawn in proportion to n ** (1 - balance)."""
     crop: Positive = 512
     """Side of the square crops, in pixels; a multiple of 32."""
     optimizer: Literal["adam", "adamw", "sgd", "keras-adam"] = "adamw"
