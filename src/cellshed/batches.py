@@ -21,7 +21,7 @@ from torch import Tensor
 
 from cellshed.augment import sample_warp, vary_intensity, warp
 from cellshed.config import Config, TrainingSettings
-from cellshed.data.store import Record, Store
+from cellshed.data.store import Store
 from cellshed.normalize import as_channels, normalize, scaling
 from cellshed.targets import encode_targets
 
@@ -66,11 +66,6 @@ class Crops:
 
     def __len__(self) -> int:
         return len(self.items)
-
-    def record(self, item: int) -> Record:
-        """Return what the store tells about an image."""
-        store, i = self.items[item]
-        return store.records[i]
 
     def order(self, epoch: int, length: int) -> list[int]:
         """Return the images of an epoch's samples.
