@@ -115,7 +115,8 @@ def _annotation_files(to: Path, split: str, part: _Part) -> list[str]:
     if (to / annotation_file(split)).is_file():
         return [annotation_file(split)]
     subset = part.subset if split == "train" else None
-    single = [single_cell_file(name, split) for name in part.cell_types or ()]
+    types = sorted(part.cell_types or (), key=str.lower)  # as prepare orders the files
+    single = [single_cell_file(name, split) for name in types]
     if single and (subset is None or any((to / path).is_file() for path in single)):
         return single
     return [annotation_file(split) if subset is None else size_split_file(subset)]
