@@ -15,6 +15,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+Map = NDArray[np.float32]  # (H, W)
+Labels = NDArray[np.int32]  # (H, W), or framed (H + 2, W + 2)
+Keys = NDArray[np.uint32]  # (n,), see _key
+Pixels = NDArray[np.int32]  # (n,): flat indices into the framed map, where 0 means none
+
 # State of a pixel: its label once claimed; 0 free; free and passed by the sweep; free and in the
 # group g of pixels with one value: FIRST_GROUP - g; not to be flooded, or outside the image.
 PASSED = -1
@@ -24,9 +29,7 @@ MARKER = 1  # epoch of the markers of one value, whose order isn't known
 SIGN = np.uint32(1 << 31)
 
 
-def watershed(
-    interior: NDArray[np.float32], markers: NDArray[np.int32], threshold: float
-) -> NDArray[np.int32]:
+def watershed(interior: Map, markers: Labels, threshold: float) -> Labels:
     """Flood a map from markers, highest values first, over the 4 neighbours.
 
     Args:
@@ -45,12 +48,11 @@ def watershed(
         state, n = _framed(interior, markers, level)
         heap = np.empty(n, np.uint64), np.empty(n, np.int32)
         _flood_by_heap(interior, state.ravel(), *heap)
-    return _unframed(state)
+    labels: Labels = _unframed(state)
+    return labels
 
 
-def _flood_by_sweep(
-    keys: NDArray[np.uint32], pixels: NDArray[np.int32], state: NDArray[np.int32]
-) -> bool:
+def _flood_by_sweep(keys: Keys, pixels: Pixels, state: Labels) -> bool:
     """Flood `state`; return False where the order of equal markers may decide."""
     flat = state.ravel()
     queues = _count_ties(keys) + 1
@@ -62,7 +64,7 @@ def _flood_by_sweep(
 
 
 @njit(cache=True, nogil=True)
-def _framed(interior, markers, level):  # type: ignore[no-untyped-def]
+def _framed(interior: Map, markers: Labels, level: np.float32) -> tuple[Labels, int]:
     """Return the state at the start, (H + 2, W + 2), and the number of pixels to flood."""
     height, width = interior.shape
     state = np.full((height + 2, width + 2), OUTSIDE, np.int32)
@@ -76,7 +78,7 @@ def _framed(interior, markers, level):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _unframed(state):  # type: ignore[no-untyped-def]
+def _unframed(state: Labels) -> Labels:
     height, width = state.shape[0] - 2, state.shape[1] - 2
     labels = np.empty((height, width), np.int32)
     for y in range(height):
@@ -87,7 +89,7 @@ def _unframed(state):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _key(bits):  # type: ignore[no-untyped-def]
+def _key(bits: np.uint32) -> np.uint32:
     """Turn a float32's bits into an integer that grows as the float falls."""
     if bits == SIGN:  # -0.0
         bits = np.uint32(0)
@@ -95,7 +97,7 @@ def _key(bits):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _sorted_pixels(interior, level, n):  # type: ignore[no-untyped-def]
+def _sorted_pixels(interior: Map, level: np.float32, n: int) -> tuple[Keys, Pixels]:
     """Sort the n pixels above a level, highest first, by a stable radix sort.
 
     Returns:
@@ -129,7 +131,15 @@ def _sorted_pixels(interior, level, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _sort_by_digit(keys, pixels, next_keys, next_pixels, low, shift, digit):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def _sort_by_digit(  # noqa: PLR0913 - compiled: arrays bundled in records would slow it down
+    keys: Keys,
+    pixels: Pixels,
+    next_keys: Keys,
+    next_pixels: Pixels,
+    low: np.uint32,
+    shift: np.uint32,
+    digit: np.uint32,
+) -> None:
     mask = (np.uint32(1) << digit) - np.uint32(1)
     place = np.zeros(np.int64(mask) + 2, np.int32)
     for i in range(keys.size):
@@ -144,7 +154,7 @@ def _sort_by_digit(keys, pixels, next_keys, next_pixels, low, shift, digit):  # 
 
 
 @njit(cache=True, nogil=True)
-def _count_ties(keys):  # type: ignore[no-untyped-def]
+def _count_ties(keys: Keys) -> int:
     """Count the groups of pixels with one value, single pixels not counted."""
     groups = 0
     for k in range(1, keys.size):
@@ -154,7 +164,15 @@ def _count_ties(keys):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _queue_markers(keys, pixels, state, head, tail, after, birth):  # type: ignore[no-untyped-def]
+def _queue_markers(  # noqa: PLR0913 - likewise
+    keys: Keys,
+    pixels: Pixels,
+    state: Pixels,
+    head: Pixels,
+    tail: Pixels,
+    after: Pixels,
+    birth: Pixels,
+) -> None:
     """Note in the state which group a free pixel is of, and queue the markers of each group."""
     group = 0
     for k in range(keys.size):
@@ -172,7 +190,7 @@ def _queue_markers(keys, pixels, state, head, tail, after, birth):  # type: igno
 
 
 @njit(cache=True, nogil=True)
-def _append(i, queue, head, tail, after):  # type: ignore[no-untyped-def]
+def _append(i: int, queue: int, head: Pixels, tail: Pixels, after: Pixels) -> None:
     if head[queue] == 0:
         head[queue] = i
     else:
@@ -181,15 +199,22 @@ def _append(i, queue, head, tail, after):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _sweep(keys, pixels, state, head, tail, after, birth, stride):  # type: ignore[no-untyped-def]  # noqa: C901, PLR0913
+def _sweep(  # noqa: C901, PLR0913 - a call for each pixel would cost more than all its work
+    keys: Keys,
+    pixels: Pixels,
+    state: Pixels,
+    head: Pixels,
+    tail: Pixels,
+    after: Pixels,
+    birth: Pixels,
+    stride: int,
+) -> bool:
     """Flood in the order of the values; return False where the order of markers may decide.
 
     Markers of one value form a block whose inner order isn't known. What a block's pixels claim
     is claimed in one epoch: as a set it doesn't depend on the order, and whatever of it waits in
     one queue forms the next such block. So an order can matter only where two labels claim one
     pixel in one epoch. A pixel that is alone in its queue with its epoch has a certain place again.
-
-    One function, because a call for each pixel would take longer than all that is done with it.
     """
     epoch = MARKER
     group = begin = 0
@@ -234,21 +259,20 @@ def _sweep(keys, pixels, state, head, tail, after, birth, stride):  # type: igno
 
 
 @njit(cache=True, nogil=True)
-def _pass_all(begin, end, pixels, state):  # type: ignore[no-untyped-def]
+def _pass_all(begin: int, end: int, pixels: Pixels, state: Pixels) -> None:
     for k in range(begin, end):
         if state[pixels[k]] <= 0:
             state[pixels[k]] = PASSED
 
 
 @njit(cache=True, nogil=True)
-def _flood_by_heap(interior, state, keys, pixels):  # type: ignore[no-untyped-def]
+def _flood_by_heap(interior: Map, state: Pixels, keys: NDArray[np.uint64], pixels: Pixels) -> None:
     """Flood `state` as scikit-image does: all claimed pixels wait in one heap.
 
     Its keys hold the key of the level, shifted by 32 bits, and the age.
     """
-    height, width = interior.shape
     bits = interior.view(np.uint32)
-    stride = width + 2
+    stride = interior.shape[1] + 2
     count = age = 0
     for i in range(state.size):
         if 0 < state[i] < OUTSIDE:
@@ -271,7 +295,7 @@ def _flood_by_heap(interior, state, keys, pixels):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
-def _push(key, pixel, count, keys, pixels):  # type: ignore[no-untyped-def]
+def _push(key: np.uint64, pixel: int, count: int, keys: NDArray[np.uint64], pixels: Pixels) -> None:
     """Add a pixel to a heap of `count`; equal keys don't pass each other on the way up."""
     at = count
     while at > 0:
@@ -284,7 +308,7 @@ def _push(key, pixel, count, keys, pixels):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _drop_top(count, keys, pixels):  # type: ignore[no-untyped-def]
+def _drop_top(count: int, keys: NDArray[np.uint64], pixels: Pixels) -> None:
     """Put the last pixel on top, `count` being left, and let it sink; left goes before right."""
     key, pixel = keys[count], pixels[count]
     at = 0

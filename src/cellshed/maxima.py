@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Map: TypeAlias = NDArray[np.float32]  # (H, W)
 Mask: TypeAlias = NDArray[np.uint8]  # (H, W), 0 or 1
 Labels: TypeAlias = NDArray[np.int32]  # (H, W)
+Row: TypeAlias = NDArray[np.float32]  # (W,)
+Indices: TypeAlias = NDArray[np.int64]
 
 # scikit-image lowers f by h and by twice this resolution of float32, relative to |f|.
 SLACK = np.float32(2) * np.float32(1e-6)
@@ -30,7 +32,8 @@ def h_maxima(image: Map, height: float, radius: int) -> Mask:
         radius: of the disk within which pixels are neighbours, at least 1.
 
     Returns:
-        uint8 (H, W), 1 at the maxima: what scikit-image's h_maxima gives with footprint disk(radius).
+        uint8 (H, W), 1 at the maxima: what scikit-image's h_maxima gives with the footprint
+        disk(radius).
     """
     h = np.float32(height)
     peaks = np.zeros(image.shape, np.uint8)
@@ -68,13 +71,13 @@ def peak_local_max(image: Map, threshold: float, radius: int, exclude_border: bo
     return peaks
 
 
-def disk_offsets(radius: int) -> NDArray[np.int64]:
+def disk_offsets(radius: int) -> Indices:
     """Return the (dy, dx) of a disk's pixels without its centre, nearest first: (n, 2)."""
     dy, dx = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
     square = dy * dy + dx * dx
     inside = np.flatnonzero((square > 0) & (square <= radius * radius))
     inside = inside[np.argsort(square[inside], kind="stable")]
-    offsets: NDArray[np.int64] = np.stack([dy[inside], dx[inside]], axis=1).astype(np.int64)
+    offsets: Indices = np.stack([dy[inside], dx[inside]], axis=1).astype(np.int64)
     return offsets
 
 
@@ -111,7 +114,7 @@ def label_peaks(peaks: Mask, labels: Labels) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _raise_bound(f, h, bound):  # type: ignore[no-untyped-def]
+def _raise_bound(f: Map, h: np.float32, bound: Map) -> None:
     """Fill `bound` with the reconstruction as far as one scan down and one up carry it.
 
     Steps go to the 4 neighbours only, which lie in every disk: a lower bound for all radii.
@@ -138,20 +141,22 @@ def _raise_bound(f, h, bound):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _from_line(line, other, cap):  # type: ignore[no-untyped-def]
+def _from_line(line: Row, other: Row, cap: Row) -> None:
     for x in range(line.size):
         line[x] = _capped(other[x], line[x], cap[x])
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _capped(a, b, cap):  # type: ignore[no-untyped-def]
+def _capped(a: np.float32, b: np.float32, cap: np.float32) -> np.float32:
     """Return min(max(a, b), cap), in the form that becomes two vector instructions."""
     most = a if a > b else b
     return most if most < cap else cap
 
 
 @njit(cache=True, nogil=True)
-def _settle(candidates, h, f, bound, offsets, peaks):  # type: ignore[no-untyped-def]
+def _settle(
+    candidates: Indices, h: np.float32, f: Map, bound: Map, offsets: Indices, peaks: Mask
+) -> None:
     """Mark the h-maxima: each candidate is confirmed or refuted by a flood."""
     width = f.shape[1]
     seen = np.zeros(f.shape, np.int32)
@@ -165,7 +170,18 @@ def _settle(candidates, h, f, bound, offsets, peaks):  # type: ignore[no-untyped
 
 
 @njit(cache=True, nogil=True)
-def _flood(y, x, turn, h, f, bound, offsets, seen, queue, peaks):  # type: ignore[no-untyped-def]
+def _flood(  # noqa: PLR0913 - compiled: arrays bundled in records would slow it down
+    y: int,
+    x: int,
+    turn: int,
+    h: np.float32,
+    f: Map,
+    bound: Map,
+    offsets: Indices,
+    seen: Labels,
+    queue: Indices,
+    peaks: Mask,
+) -> Indices:
     """Visit what the pixel (y, x) reaches above the level that would refute it.
 
     `f[y, x] - level < h` says that a level is that high. A visited pixel whose bound is so high
@@ -204,7 +220,7 @@ def _flood(y, x, turn, h, f, bound, offsets, seen, queue, peaks):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
-def _lift(level, visited, bound):  # type: ignore[no-untyped-def]
+def _lift(level: np.float32, visited: Indices, bound: Map) -> None:
     width = bound.shape[1]
     for i in visited:
         y, x = i // width, i % width
@@ -212,7 +228,7 @@ def _lift(level, visited, bound):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _highest_in_square(f, level, radius, margin, peaks):  # type: ignore[no-untyped-def]
+def _highest_in_square(f: Map, level: np.float32, radius: int, margin: int, peaks: Mask) -> None:
     """Mark pixels above the level that no pixel of the square around them exceeds."""
     height, width = f.shape
     for y in range(margin, height - margin):
@@ -226,7 +242,7 @@ def _highest_in_square(f, level, radius, margin, peaks):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
-def _is_highest(f, y, x, radius):  # type: ignore[no-untyped-def]
+def _is_highest(f: Map, y: int, x: int, radius: int) -> int:
     height, width = f.shape
     top = f[y, x]
     for ny in range(max(y - radius, 0), min(y + radius + 1, height)):
@@ -237,7 +253,7 @@ def _is_highest(f, y, x, radius):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _space_out(order, radius, peaks):  # type: ignore[no-untyped-def]
+def _space_out(order: Indices, radius: int, peaks: Mask) -> None:
     """Of peaks closer than the radius (the larger of |dy|, |dx|) keep the first in the order."""
     height, width = peaks.shape
     for i in order:

@@ -5,10 +5,13 @@ from numba import njit
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+Map = NDArray[np.float32]  # (H, W)
+Weights = NDArray[np.float64]  # (n,)
+
 TRUNCATE = 4.0  # the kernel ends at so many sigmas
 
 
-def gaussian(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+def gaussian(image: Map, sigma: float) -> Map:
     """Smooth a map with a Gaussian, mirrored at its frame.
 
     Args:
@@ -29,7 +32,7 @@ def gaussian(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 
 
 @njit(cache=True, nogil=True)
-def _smooth(image, weights, smoothed):  # type: ignore[no-untyped-def]
+def _smooth(image: Map, weights: Weights, smoothed: Map) -> None:
     """Smooth down the columns, round to float32, then along the row."""
     height, width = image.shape
     reach = weights.size - 1
@@ -53,7 +56,9 @@ def _smooth(image, weights, smoothed):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _add_up(rows, at, weights, total):  # type: ignore[no-untyped-def]
+def _add_up(
+    rows: NDArray[np.floating], at: NDArray[np.int64], weights: Weights, total: Weights
+) -> None:
     """Sum the rows `at`, weighted, in scipy's order: the middle one, then pairs from far to near.
 
     Four pairs a pass, which spares most of the loads and stores of the total.
@@ -82,7 +87,7 @@ def _add_up(rows, at, weights, total):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _mirrored(i, n):  # type: ignore[no-untyped-def]
+def _mirrored(i: int, n: int) -> int:
     """Bring an index into 0..n-1: d c b a | a b c d | d c b a."""
     i %= 2 * n
     return i if i < n else 2 * n - 1 - i

@@ -4,11 +4,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+Labels = NDArray[np.int32]  # (H, W)
+Mask = NDArray[np.uint8]  # (H, W)
+
 UNKNOWN, HERE, OPEN = 0, 1, 2  # a background pixel's place: not seen, in this region, in no hole
 
 
 @njit(cache=True, nogil=True)
-def drop_small(labels: NDArray[np.int32], n: int, least: int) -> int:
+def drop_small(labels: Labels, n: int, least: int) -> int:
     """Drop labels of fewer than `least` pixels and renumber the others 1.. in their order.
 
     Args:
@@ -36,7 +39,7 @@ def drop_small(labels: NDArray[np.int32], n: int, least: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def fill_holes(labels: NDArray[np.int32], threshold: int) -> None:
+def fill_holes(labels: Labels, threshold: int) -> None:
     """Give small holes to the cells that enclose them.
 
     A hole is a 4-connected region of background that doesn't touch the frame of the image and
@@ -60,7 +63,7 @@ def fill_holes(labels: NDArray[np.int32], threshold: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _fill(y, x, labels, place, region, threshold):  # type: ignore[no-untyped-def]
+def _fill(y: int, x: int, labels: Labels, place: Mask, region: Labels, threshold: int) -> None:
     """Fill the region of a background pixel if it's a hole, else note that its pixels are open.
 
     Each pixel is noted once and a search ends at a noted one, so all searches together take time
@@ -77,7 +80,9 @@ def _fill(y, x, labels, place, region, threshold):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
-def _collect(y, x, cell, labels, place, region, threshold):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def _collect(  # noqa: PLR0913 - compiled: arrays bundled in records would slow it down
+    y: int, x: int, cell: int, labels: Labels, place: Mask, region: Labels, threshold: int
+) -> int:
     """Write the pixels of a region to `region`; return their number, negative if it's no hole."""
     height, width = labels.shape
     region[0] = y, x
