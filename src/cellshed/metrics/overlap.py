@@ -53,6 +53,19 @@ class Overlap:
         return union
 
     @cached_property
+    def best(self) -> Ints:
+        """Place of each overlapped true cell's pair of greatest IoU, the first of equal ones."""
+        starts = np.flatnonzero(np.diff(self.rows, prepend=-1))
+        if len(starts) == 0:
+            return starts
+        greatest = np.repeat(
+            np.maximum.reduceat(self.iou, starts), np.diff(starts, append=len(self.rows))
+        )
+        at_greatest = np.flatnonzero(self.iou == greatest)
+        first: Ints = at_greatest[np.flatnonzero(np.diff(self.rows[at_greatest], prepend=-1))]
+        return first
+
+    @cached_property
     def iou(self) -> Floats:
         """Intersection over union of each pair, in (0, 1], (n_pairs,)."""
         return self.pixels / self.unions
@@ -149,11 +162,10 @@ def _count(true, pred, n_true, n_pred):  # type: ignore[no-untyped-def]
     following = np.empty(capacity, np.int64)
     n_pairs = 0
     start = 0
-    while start < true.size:
-        row, col = true[start], pred[start]
-        stop = start + 1
-        while stop < true.size and true[stop] == row and pred[stop] == col:
-            stop += 1
+    for stop in range(1, true.size + 1):
+        row, col = true[stop - 1], pred[stop - 1]
+        if stop < true.size and true[stop] == row and pred[stop] == col:
+            continue
         length = stop - start
         start = stop
         true_areas[row] += length

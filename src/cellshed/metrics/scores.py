@@ -195,10 +195,7 @@ def _aji(
     table: Overlap, true_kept: NDArray[np.bool_], left_out: NDArray[np.bool_]
 ) -> tuple[int, int]:
     """Shared pixels, and pixels of the unions and of predicted cells without a partner."""
-    order = np.lexsort((table.cols, -table.iou, table.rows))
-    rows = table.rows[order]
-    best = order[np.flatnonzero(np.diff(rows, prepend=-1))]
-    best = best[true_kept[table.rows[best]]]
+    best = table.best[true_kept[table.rows[table.best]]]
     alone = true_kept.copy()
     alone[table.rows[best]] = False
     unused = ~left_out
