@@ -196,9 +196,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(stop - start + fault.more))
         self.end_headers()
         body = data[start:stop][: fault.drop_after]
+        served.sent = len(body)
         self.wfile.write(body)
         self.wfile.flush()
-        served.sent = len(body)
         if fault.hang:
             site.stopped.wait(30)
         if fault.drop_after is not None or fault.more:
@@ -577,6 +577,17 @@ def test_images_that_the_archive_lacks_are_named(site, images, tmp_path, retry):
     assert_images(
         tmp_path, images, [n for n in ALL if "_Phase_B" in n and "BV2_Phase_B2_" not in n]
     )
+
+
+@pytest.mark.parametrize("name", ["../../evil.tif", "..\\..\\evil.tif", "/evil.tif", ".._evil.tif"])
+def test_no_name_leads_out_of_the_folder(site, tmp_path, retry, name):
+    site.files[annotation_file("val")] = annotations([name])
+    site.files["images.zip"] = zipped({name: b"evil" * 1000})
+    download(tmp_path / "in" / "ner", splits=["val"], base_url=site.url, retry=retry)
+    inner = Path("in/ner") / IMAGE_FOLDERS["val"]
+    there = [Path(path) for path in files_in(tmp_path) if "evil" in path]
+    assert len(there) == 1
+    assert there[0].parent.resolve() == inner.resolve()
 
 
 def test_a_full_disk_is_no_network_failure(site, tmp_path, retry, pauses, monkeypatch):

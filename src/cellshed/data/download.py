@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from cellshed.data.fetch import Link, Meter, Retry, fetch_checked, persist
@@ -73,7 +73,8 @@ def download(  # noqa: PLR0913  each is one option of the command line
         cell_types: names of LIVECell's cell types; None for all.
         subset: percent of the training images: 2, 4, 5, 25, 50 or 100. Other splits are whole.
         base_url: where images.zip and annotations/ are: http(s)://, file:// or a folder, or an
-            address that fsspec knows, such as s3://.
+            address that fsspec knows, such as s3:// (for a public bucket, set FSSPEC_S3_ANON=true
+            in the environment).
         annotations_only: leave out the images.
         progress: told the bytes done and those known to be needed so far.
         retry: how often to try again, and how long to wait.
@@ -164,13 +165,18 @@ def listed_images(path: Path) -> list[str]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not whole as JSON: {error}") from error
     try:
-        names = [PurePosixPath(image["file_name"]).name for image in tree["images"]]
+        names = [_plain_name(image["file_name"]) for image in tree["images"]]
         annotations = tree["annotations"]
     except (KeyError, TypeError) as error:
         raise ValueError("not COCO annotations: no 'images' or no 'annotations'") from error
     if not names or not isinstance(annotations, list | dict):
         raise ValueError("not COCO annotations: lists no images, or no annotations")
     return list(dict.fromkeys(names))
+
+
+def _plain_name(path: str) -> str:
+    """Return a file's name without its folders, whichever way the slashes lean."""
+    return PureWindowsPath(path).name
 
 
 def _drop_annotation(entry: dict[str, Any]) -> dict[str, Any] | None:
@@ -198,7 +204,7 @@ class _Images:
             root = to / IMAGE_FOLDERS[split]
             there = {path.name: path for path in root.rglob("*") if path.is_file()}
             for name in names:
-                self._targets[name] = there.get(name, root / cell_type_of(name) / name)
+                self._targets[name] = there.get(name, root / cell_type_of(name).strip(".") / name)
                 self._folders[name] = root.name
         self._absent: list[str] = []
 
@@ -210,7 +216,7 @@ class _Images:
         """Return the archive's members that are missing here, or are of another size here."""
         found: dict[str, zipfile.ZipInfo] = {}
         for info in members:
-            name = PurePosixPath(info.filename).name
+            name = _plain_name(info.filename)
             # If two have the same name, then the one in the folder of its split.
             if name in self._targets and (
                 name not in found or self._folders[name] in info.filename

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from cellshed import __version__
 
@@ -89,7 +89,7 @@ def open_remote(base_url: str) -> Remote:
     if scheme in ("http", "https"):
         return _Http(base_url)
     if scheme == "file":
-        return _Folder(Path(urllib.request.url2pathname(unquote(urlsplit(base_url).path))))
+        return _Folder(Path(urllib.request.url2pathname(urlsplit(base_url).path)))
     return _Fsspec(base_url) if scheme else _Folder(Path(base_url))
 
 
