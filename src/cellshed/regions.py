@@ -1,4 +1,4 @@
-"""Compiled loops over label images: edges, connected pieces, distances, renumbering.
+"""Compiled loops over label images: edges, connected pieces, renumbering.
 
 Nothing here loops over the labels: the cost is that of the pixels, however many cells there are.
 Every function takes integer labels (H, W) with 0 for background, and leaves them unchanged.
@@ -11,12 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Labels = NDArray[np.int32]  # (H, W)
+Row = NDArray[np.int32]  # (W,)
 Indices = NDArray[np.int32]  # (n,)
-
-_FAR = 32767
-"""Distance along a column in which there is no background; its square fits into int32."""
-_NEAR = 32
-"""Rows are searched this many pixels to each side before the lower envelope takes over."""
 
 
 class Pieces(NamedTuple):
@@ -32,7 +28,7 @@ class Pieces(NamedTuple):
     """Column behind the last of each run."""
     piece: Indices
     """Number of the piece that each run belongs to."""
-    count: int
+    n: int
     """Number of pieces."""
 
 
@@ -61,15 +57,23 @@ def as_labels(labels: ArrayLike, name: str = "labels") -> Labels:
             f"{name} has dtype {array.dtype}: give whole numbers, 0 = background, of an integer"
             " dtype, e.g. labels.astype(np.int32)"
         )
-    if array.size and array.dtype not in (np.uint8, np.uint16):
-        if array.min() < 0:
-            raise ValueError(f"{name} holds {array.min()}: set negative labels to 0, background")
-        if array.max() > np.iinfo(np.int32).max:
-            raise ValueError(
-                f"{name} holds {array.max()}: renumber it from 1, e.g. with"
-                " skimage.segmentation.relabel_sequential"
-            )
-    return np.ascontiguousarray(array, dtype=np.int32)
+    lowest, highest = np.iinfo(array.dtype).min, np.iinfo(np.int32).max
+    if lowest < 0 and (lowest := array.min(initial=0)) < 0:
+        raise ValueError(f"{name} holds {lowest}: set negative labels to 0, background")
+    if np.iinfo(array.dtype).max > highest and (top := array.max(initial=0)) > highest:
+        raise ValueError(
+            f"{name} holds {top}: renumber it from 1, e.g. with"
+            " skimage.segmentation.relabel_sequential"
+        )
+    # Writable, because numba would compile everything once more for read-only arrays.
+    return np.require(array, np.int32, ["C", "W"])
+
+
+def whole_pixels(value: int, name: str) -> int:
+    """Return a number of pixels, or raise a ValueError if it is negative or no whole number."""
+    if value < 0 or value != int(value):
+        raise ValueError(f"{name} = {value} pixels: give a whole number from 0 up")
+    return int(value)
 
 
 def boundaries(labels: ArrayLike) -> NDArray[np.bool_]:
@@ -81,7 +85,8 @@ def boundaries(labels: ArrayLike) -> NDArray[np.bool_]:
         bool (H, W).
     """
     checked = as_labels(labels)
-    return (checked != 0) & (_eroded(checked) == 0)
+    edges: NDArray[np.bool_] = _eroded(checked) != checked
+    return edges
 
 
 def erode_edges(labels: ArrayLike, times: int = 1) -> Labels:
@@ -94,29 +99,10 @@ def erode_edges(labels: ArrayLike, times: int = 1) -> Labels:
     Raises:
         ValueError: times is negative, or no whole number.
     """
-    if times < 0 or times != int(times):
-        raise ValueError(f"erosion of {times} pixels: give a whole number from 0 up")
     eroded = as_labels(labels)
-    for _ in range(int(times)):
+    for _ in range(whole_pixels(times, "erosion")):
         eroded = _eroded(eroded)
     return eroded
-
-
-def distance_transform(inside: ArrayLike) -> NDArray[np.float32]:
-    """Return each pixel's exact Euclidean distance to the nearest pixel that is 0.
-
-    If no pixel is 0, distances are those to the pixel above the first one, as scipy's are.
-    The method is that of two passes (columns, then rows): Meijster, Roerdink and Hesselink 2000,
-    with Felzenszwalb and Huttenlocher's lower envelope (2012) where distances are long.
-
-    Args:
-        inside: (H, W), bool or integer; neither side above 32767 pixels.
-
-    Returns:
-        float32 (H, W), in pixels.
-    """
-    mask = np.ascontiguousarray(np.asarray(inside) != 0)
-    return _distances(mask)
 
 
 def pieces(labels: ArrayLike, connectivity: int = 8) -> Pieces:
@@ -132,10 +118,11 @@ def pieces(labels: ArrayLike, connectivity: int = 8) -> Pieces:
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity {connectivity}: give 4 or 8")
     checked = as_labels(labels)
-    runs = np.empty((3, _count_runs(checked)), np.int32)
-    first = _find_runs(checked, runs)
-    piece, count = _join(checked, runs, first, 1 if connectivity == 8 else 0)
-    return Pieces(runs[0], runs[1], runs[2], piece, count)
+    spare = np.empty((3, _count_runs(checked) + 1), np.int32)
+    first = _find_runs(checked, spare)
+    runs = spare[:, :-1]
+    piece, n = _join(checked, runs, first, 1 if connectivity == 8 else 0)
+    return Pieces(runs[0], runs[1], runs[2], piece, n)
 
 
 def connected_components(labels: ArrayLike, connectivity: int = 8) -> tuple[Labels, int]:
@@ -148,8 +135,8 @@ def connected_components(labels: ArrayLike, connectivity: int = 8) -> tuple[Labe
     checked = as_labels(labels)
     found = pieces(checked, connectivity)
     numbered = np.zeros(checked.shape, np.int32)
-    _paint(found, np.arange(1, found.count + 1, dtype=np.int32), numbered)
-    return numbered, found.count
+    _paint(found, np.arange(1, found.n + 1, dtype=np.int32), numbered)
+    return numbered, found.n
 
 
 def relabel_sequential(labels: ArrayLike) -> tuple[Labels, int]:
@@ -174,7 +161,8 @@ def areas(labels: ArrayLike) -> NDArray[np.int64]:
 
 def _eroded(labels: Labels) -> Labels:
     eroded = np.empty_like(labels)
-    _erode(labels, eroded)
+    if labels.size:
+        _erode(labels, eroded)
     return eroded
 
 
@@ -184,110 +172,23 @@ def _erode(labels: Labels, eroded: Labels) -> None:
     for y in range(height):
         row, new = labels[y], eroded[y]
         above, below = labels[max(y - 1, 0)], labels[min(y + 1, height - 1)]
-        for x in range(width):
-            same = (row[x] == above[x]) & (row[x] == below[x])
-            new[x] = row[x] if same else 0
-        # Slices, not x - 1, which numba would check for wrapping around.
-        left, right, inner, outer = row[:-1], row[1:], new[1:], new[:-1]
-        for x in range(width - 1):
-            inner[x] = inner[x] if left[x] == right[x] else 0
-        for x in range(width - 1):
-            outer[x] = outer[x] if left[x] == right[x] else 0
+        _erode_row(row[1:-1], (above[1:-1], below[1:-1], row[:-2], row[2:]), new[1:-1])
+        for x, beside in ((0, min(1, width - 1)), (width - 1, max(width - 2, 0))):
+            label = row[x]
+            same = (above[x] == label) & (below[x] == label) & (row[beside] == label)
+            new[x] = label if same else np.int32(0)
+
+
+# What follows is written row by row, in functions of their own, so that it becomes SIMD code.
 
 
 @numba.njit(cache=True, nogil=True)
-def _distances(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    height, width = mask.shape
-    distance = np.empty((height, width), np.float32)
-    above = np.empty((height, width), np.uint16)
-    if not _measure_down(mask, above):
-        for y in range(height):
-            for x in range(width):
-                distance[y, x] = np.sqrt((y + 1.0) ** 2 + float(x) ** 2)
-        return distance
-    below = np.full(width, _FAR, np.int32)
-    column = np.empty(width, np.int32)
-    nearest = np.empty(width, np.int32)
-    for y in range(height - 1, -1, -1):
-        for x in range(width):
-            down = min(np.int32(below[x] + 1), np.int32(_FAR)) if mask[y, x] else np.int32(0)
-            below[x] = down
-            step = min(down, np.int32(above[y, x]))
-            column[x] = step * step
-        _nearest_in_row(column, nearest)
-        for x in range(width):
-            distance[y, x] = np.sqrt(np.float32(nearest[x]))
-    return distance
-
-
-@numba.njit(cache=True, nogil=True)
-def _measure_down(mask: NDArray[np.bool_], above: NDArray[np.uint16]) -> bool:
-    """Write the distance to the nearest background above; return if there is any background."""
-    height, width = mask.shape
-    some = False
-    last = np.full(width, _FAR, np.uint16)
-    for y in range(height):
-        row, new = mask[y], above[y]
-        for x in range(width):
-            step = min(np.uint16(last[x] + 1), np.uint16(_FAR)) if row[x] else np.uint16(0)
-            last[x] = step
-            new[x] = step
-            some |= not row[x]
-    return some
-
-
-@numba.njit(cache=True, nogil=True)
-def _nearest_in_row(column: Indices, nearest: Indices) -> None:
-    """Write min over x' of (x - x')**2 + column[x']."""
-    width = len(column)
-    highest = np.int32(0)
-    for x in range(width):
-        nearest[x] = column[x]
-        highest = max(highest, column[x])
-    k = 1
-    while k * k < highest and k <= min(_NEAR, width - 1):
-        square = np.int32(k * k)
-        to_right, to_left = nearest[k:], nearest[: width - k]
-        from_left, from_right = column[: width - k], column[k:]
-        for x in range(width - k):
-            to_right[x] = min(to_right[x], from_left[x] + square)
-        for x in range(width - k):
-            to_left[x] = min(to_left[x], from_right[x] + square)
-        highest = np.int32(0)
-        for x in range(width):
-            highest = max(highest, nearest[x])
-        k += 1
-    if k * k < highest and k < width:
-        _envelope(column, nearest)
-
-
-@numba.njit(cache=True, nogil=True)
-def _envelope(column: Indices, nearest: Indices) -> None:
-    """Write the same by the lower envelope of the parabolas, whatever the distances are."""
-    width = len(column)
-    at = np.empty(width, np.int32)
-    since = np.empty(width + 1, np.float64)
-    n = 0
-    at[0], since[0] = 0, -np.inf
-    for x in range(1, width):
-        meet = _meeting(column, at[n], x)
-        while n > 0 and meet <= since[n]:
-            n -= 1
-            meet = _meeting(column, at[n], x)
-        n += 1
-        at[n], since[n] = x, meet
-    since[n + 1] = np.inf
-    k = 0
-    for x in range(width):
-        while since[k + 1] < x:
-            k += 1
-        nearest[x] = (x - at[k]) ** 2 + column[at[k]]
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _meeting(column: Indices, p: int, q: int) -> float:
-    """Return where the parabolas of two columns cross."""
-    return ((q - p) * (q + p) + float(column[q]) - float(column[p])) / (2.0 * (q - p))
+def _erode_row(row: Row, neighbours: tuple[Row, Row, Row, Row], new: Row) -> None:
+    above, below, left, right = neighbours
+    for x in range(len(row)):
+        label = row[x]
+        same = (above[x] == label) & (below[x] == label) & (left[x] == label) & (right[x] == label)
+        new[x] = label if same else np.int32(0)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -295,35 +196,56 @@ def _count_runs(labels: Labels) -> int:
     count = 0
     for y in range(labels.shape[0]):
         row = labels[y]
-        left, right = row[:-1], row[1:]
-        for x in range(1):
-            count += row[x] != 0
-        for x in range(len(left)):
-            count += (right[x] != left[x]) & (right[x] != 0)
+        count += int(row[:1].sum() != 0) + _count_starts(row[:-1], row[1:])
     return count
 
 
 @numba.njit(cache=True, nogil=True)
+def _count_starts(left: Row, right: Row) -> int:
+    count = np.int32(0)
+    for x in range(len(right)):
+        count += np.int32((right[x] != left[x]) & (right[x] != 0))
+    return int(count)
+
+
+@numba.njit(cache=True, nogil=True)
 def _find_runs(labels: Labels, runs: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Write row, start and stop of each run; return the number of each row's first run."""
+    """Write row, start and stop of each run; return the number of each row's first run.
+
+    Args:
+        labels: (H, W).
+        runs: (3, one more than the number of runs).
+    """
     height, width = labels.shape
     first = np.empty(height + 1, np.int64)
+    # changes[x]: pixel x differs from the one before. Most groups of eight are all 0.
+    changes = np.zeros((width // 8 + 1) * 8, np.uint8)
+    changes[width] = 1
+    eights = changes.view(np.uint64)
+    at = np.zeros(width + 8, np.int32)
     n = 0
     for y in range(height):
         first[y] = n
         row = labels[y]
-        x = 0
-        while x < width:
-            label = row[x]
-            start = x
-            x += 1
-            while x < width and row[x] == label:
-                x += 1
-            if label:
-                runs[0, n], runs[1, n], runs[2, n] = y, start, x
-                n += 1
+        _mark_changes(row[:-1], row[1:], changes[1:width])
+        # No branches, which would be mispredicted: write always, go on if it is one.
+        k = 1
+        for i in range(len(eights)):
+            if eights[i]:
+                for x in range(8 * i, 8 * i + 8):
+                    at[k] = x
+                    k += changes[x]
+        for j in range(k - 1):
+            runs[0, n], runs[1, n], runs[2, n] = y, at[j], at[j + 1]
+            n += row[at[j]] != 0
     first[height] = n
     return first
+
+
+@numba.njit(cache=True, nogil=True)
+def _mark_changes(left: Row, right: Row, changes: NDArray[np.uint8]) -> None:
+    for x in range(len(changes)):
+        changes[x] = np.uint8(left[x] != right[x])
 
 
 @numba.njit(cache=True, nogil=True)

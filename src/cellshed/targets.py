@@ -4,7 +4,7 @@ The transforms are those of Greenwald et al., Nature Biotechnology 40, 555 (2022
 software computes them where the text says something else.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,22 +12,9 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cellshed.config import (
-    InnerDistanceSettings,
-    OuterDistanceSettings,
-    PixelwiseSettings,
-    TargetsSettings,
-    nearest,
-)
-from cellshed.regions import (
-    Labels,
-    Pieces,
-    as_labels,
-    boundaries,
-    distance_transform,
-    erode_edges,
-    pieces,
-)
+from cellshed.config import TargetsSettings, nearest
+from cellshed.distances import distance_transform
+from cellshed.regions import Labels, Pieces, as_labels, erode_edges, pieces, whole_pixels
 
 Map = NDArray[np.float32]  # (H, W)
 Classes = NDArray[np.uint8]  # (H, W, C), one-hot
@@ -42,25 +29,8 @@ class Measured(NamedTuple):
     """Connected pieces of the eroded labels."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """A map that a head of the network learns, and how."""
-
-    name: str
-    channel_names: tuple[str, ...]
-    loss: Literal["mse", "cross_entropy"]
-    activation: Literal["relu", "softmax"]
-    encode: Callable[["Source", TargetsSettings], NDArray[Any]]
-    """Computes the map (H, W) or (H, W, C)."""
-
-    @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return len(self.channel_names)
-
-
 class Source:
-    """Labels that several targets are computed from; what they share is measured once."""
+    """A label image that several targets are computed from; what they share is measured once."""
 
     def __init__(self, labels: ArrayLike) -> None:
         self.labels = as_labels(labels)
@@ -69,8 +39,32 @@ class Source:
     def measured(self, erosion: int) -> Measured:
         """Return distances and pieces of the labels eroded by so many pixels."""
         if erosion not in self._measured:
-            self._measured[erosion] = _measure(self.labels, erosion)
+            eroded = erode_edges(self.labels, erosion)
+            self._measured[erosion] = Measured(distance_transform(eroded), pieces(eroded))
         return self._measured[erosion]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A map that a head of the network learns, and how."""
+
+    name: str
+    """Also the name of its settings in TargetsSettings."""
+    channel_names: tuple[str, ...]
+    loss: Literal["mse", "cross_entropy"]
+    activation: Literal["relu", "softmax"]
+    compute: Callable[[Source, TargetsSettings], NDArray[Any]]
+    """Returns the map, (H, W) or (H, W, C)."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return len(self.channel_names)
+
+    def encode(self, labels: ArrayLike | Source, settings: TargetsSettings) -> NDArray[Any]:
+        """Return the map (H, W, C) of a label image."""
+        source = labels if isinstance(labels, Source) else Source(labels)
+        return self.compute(source, settings).reshape(*source.labels.shape, self.channels)
 
 
 def inner_distance(
@@ -100,8 +94,7 @@ def inner_distance(
     Raises:
         ValueError: labels that are no label image, or an argument out of its range.
     """
-    settings = (alpha, beta, power)
-    return _inner(_measure(as_labels(labels), erosion), *settings)
+    return _inner(Source(labels).measured(erosion), alpha, beta, power)
 
 
 def outer_distance(labels: ArrayLike, *, erosion: int = 0, normalize: bool = True) -> Map:
@@ -120,7 +113,7 @@ def outer_distance(labels: ArrayLike, *, erosion: int = 0, normalize: bool = Tru
     Raises:
         ValueError: labels that are no label image, or a negative erosion.
     """
-    return _outer(_measure(as_labels(labels), erosion), normalize)
+    return _outer(Source(labels).measured(erosion), normalize)
 
 
 def pixelwise(labels: ArrayLike, *, dilation: int = 0) -> Classes:
@@ -139,8 +132,32 @@ def pixelwise(labels: ArrayLike, *, dilation: int = 0) -> Classes:
     Raises:
         ValueError: labels that are no label image, or a negative dilation.
     """
-    edge, interior = _edges(as_labels(labels), dilation)
-    return _one_hot(edge, interior, ~(edge | interior))
+    return _one_hot(_levels(as_labels(labels), dilation), (2, 0, 1))
+
+
+def pixelwise_separated(labels: ArrayLike, *, dilation: int = 0) -> Classes:
+    """Return the classes of `pixelwise`, with edges towards other cells as a class of their own.
+
+    An edge pixel with a 4-neighbour in the background is background_edge, else cell_edge. In the
+    reference the two channels are swapped against its own description; here they are as
+    described. There, too, a dilated pixel may belong to both; here it is background_edge alone.
+
+    Args:
+        labels: integer (H, W), 0 = background.
+        dilation: background pixels up to this distance (in pixels, Euclidean) from a cell become
+            background_edge as well.
+
+    Returns:
+        uint8 (H, W, 4), one-hot: background_edge, cell_edge, interior, background.
+
+    Raises:
+        ValueError: labels that are no label image, or a negative dilation.
+    """
+    checked = as_labels(labels)
+    levels = _levels(checked, dilation)
+    beside_background = distance_transform(checked, limit=1) <= 1
+    levels += 2 * ((levels == 1) & ~beside_background).view(np.uint8)
+    return _one_hot(levels, (3, 0, 2, 1))
 
 
 def foreground(labels: ArrayLike) -> Classes:
@@ -157,8 +174,27 @@ def foreground(labels: ArrayLike) -> Classes:
     Raises:
         ValueError: labels that are no label image.
     """
-    cells = as_labels(labels) != 0
-    return _one_hot(~cells, cells)
+    return _one_hot((as_labels(labels) != 0).view(np.uint8), (0, 1))
+
+
+def bins(distance: ArrayLike, n: int) -> NDArray[np.int16]:
+    """Return the number of the bin, 0..n-1, of each pixel's distance.
+
+    The n bins are of equal width, from the map's lowest value to its highest.
+
+    Args:
+        distance: (H, W), such as from inner_distance or outer_distance.
+        n: number of bins.
+
+    Raises:
+        ValueError: n below 1, or a map without pixels.
+    """
+    values = np.asarray(distance)
+    if n < 1 or not values.size:
+        raise ValueError(f"{n} bins of a map {values.shape}: give at least one bin and one pixel")
+    edges = np.linspace(float(values.min()) - 1e-7, float(values.max()) + 1e-7, n + 1)
+    numbers: NDArray[np.int16] = (np.digitize(values, edges, right=True) - 1).astype(np.int16)
+    return numbers
 
 
 def encode_targets(
@@ -182,26 +218,22 @@ def encode_targets(
         if name not in TARGETS:
             raise ValueError(f"unknown target '{name}'; {nearest(name, TARGETS)}")
     source = Source(labels)
-    shape = source.labels.shape
-    return {name: TARGETS[name].encode(source, settings).reshape(*shape, -1) for name in names}
-
-
-def _measure(labels: Labels, erosion: int) -> Measured:
-    eroded = erode_edges(labels, erosion)
-    return Measured(distance_transform(eroded), pieces(eroded))
+    return {name: TARGETS[name].encode(source, settings) for name in names}
 
 
 def _inner(measured: Measured, alpha: float | str, beta: float, power: float) -> Map:
-    if alpha != "auto" and not (isinstance(alpha, (int, float)) and alpha >= 0):
-        raise ValueError(f"alpha = {alpha!r}: give a number from 0 up, or 'auto'")
-    if not beta >= 0:
-        raise ValueError(f"beta = {beta}: give a number from 0 up")
     if power not in (1, 2):
         raise ValueError(f"power = {power}: give 2 (as the reference's software) or 1 (its text)")
+    fixed = -1.0 if alpha == "auto" else _factor("alpha", alpha, " or 'auto'")
     inner = np.zeros_like(measured.distance)
-    fixed = -1.0 if alpha == "auto" else float(alpha)
-    _write_inner(measured.distance, measured.found, fixed, float(beta), power == 2, inner)
+    _write_inner(*measured, fixed, _factor("beta", beta), power == 2, inner)
     return inner
+
+
+def _factor(name: str, value: float | str, otherwise: str = "") -> float:
+    if isinstance(value, str) or not 0 <= value < np.inf:
+        raise ValueError(f"{name} = {value!r}: give a number from 0 up{otherwise}")
+    return float(value)
 
 
 def _outer(measured: Measured, normalize: bool) -> Map:
@@ -211,27 +243,35 @@ def _outer(measured: Measured, normalize: bool) -> Map:
     return outer
 
 
-def _edges(labels: Labels, dilation: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    if dilation < 0:
-        raise ValueError(f"dilation of {dilation} pixels: give a whole number from 0 up")
-    edge = boundaries(labels)
-    background = labels == 0
-    interior = ~(edge | background)
-    if dilation:
-        edge |= background & (distance_transform(background) <= dilation) if edge.any() else False
-    return edge, interior
+def _levels(labels: Labels, dilation: int) -> NDArray[np.uint8]:
+    """Return 0 in the background, 1 on edges, 2 in the interior."""
+    reach = whole_pixels(dilation, "dilation")
+    within = distance_transform(labels == 0, limit=reach) <= reach if reach else labels != 0
+    interior = erode_edges(labels) != 0
+    levels: NDArray[np.uint8] = within.view(np.uint8) + interior.view(np.uint8)
+    return levels
 
 
-def _one_hot(*classes: NDArray[np.bool_]) -> Classes:
-    return np.stack(classes, axis=-1).astype(np.uint8)
+def _one_hot(levels: NDArray[np.uint8], channels: Sequence[int]) -> Classes:
+    """Return (H, W, C) with 1 in the channel of each pixel's level."""
+    classes = np.zeros((*levels.shape, len(channels)), np.uint8)
+    _write_ones(levels, np.array(channels), classes)
+    return classes
+
+
+@numba.njit(cache=True, nogil=True)
+def _write_ones(levels: NDArray[np.uint8], channels: NDArray[np.intp], classes: Classes) -> None:
+    for y in range(levels.shape[0]):
+        for x in range(levels.shape[1]):
+            classes[y, x, channels[levels[y, x]]] = 1
 
 
 @numba.njit(cache=True, nogil=True)
 def _write_inner(
     distance: Map, found: Pieces, alpha: float, beta: float, squared: bool, inner: Map
 ) -> None:
-    rows, starts, stops, piece, count = found
-    sums = np.zeros((4, count), np.float64)  # weight, weighted row, weighted column, area
+    rows, starts, stops, piece, n = found
+    sums = np.zeros((4, n), np.float64)  # weight, weighted row, weighted column, area
     for i in range(len(rows)):
         weight, moment = 0.0, 0.0
         for x in range(starts[i], stops[i]):
@@ -252,8 +292,8 @@ def _write_inner(
 
 @numba.njit(cache=True, nogil=True)
 def _divide_by_maximum(found: Pieces, distance: Map) -> None:
-    rows, starts, stops, piece, count = found
-    highest = np.zeros(count, np.float32)
+    rows, starts, stops, piece, n = found
+    highest = np.zeros(n, np.float32)
     for i in range(len(rows)):
         for x in range(starts[i], stops[i]):
             highest[piece[i]] = max(highest[piece[i]], distance[rows[i], x])
@@ -262,44 +302,43 @@ def _divide_by_maximum(found: Pieces, distance: Map) -> None:
             distance[rows[i], x] /= highest[piece[i]]
 
 
-def _encode_inner(source: Source, settings: TargetsSettings) -> Map:
-    how: InnerDistanceSettings = settings.inner_distance
+def _compute_inner(source: Source, settings: TargetsSettings) -> Map:
+    how = settings.inner_distance
     return _inner(source.measured(how.erosion), how.alpha, how.beta, how.power)
 
 
-def _encode_outer(source: Source, settings: TargetsSettings) -> Map:
-    how: OuterDistanceSettings = settings.outer_distance
+def _compute_outer(source: Source, settings: TargetsSettings) -> Map:
+    how = settings.outer_distance
     return _outer(source.measured(how.erosion), how.normalize)
 
 
-def _encode_pixelwise(source: Source, settings: TargetsSettings) -> Classes:
-    how: PixelwiseSettings = settings.pixelwise
-    return pixelwise(source.labels, dilation=how.dilation)
-
-
-def _encode_foreground(source: Source, settings: TargetsSettings) -> Classes:
-    return foreground(source.labels)
-
-
-TARGETS: dict[str, Target] = {
-    target.name: target
-    for target in (
-        Target("inner_distance", ("inner_distance",), "mse", "relu", _encode_inner),
-        Target("outer_distance", ("outer_distance",), "mse", "relu", _encode_outer),
-        Target(
-            "pixelwise",
-            ("edge", "interior", "background"),
-            "cross_entropy",
-            "softmax",
-            _encode_pixelwise,
+_ALL = (
+    Target("inner_distance", ("inner_distance",), "mse", "relu", _compute_inner),
+    Target("outer_distance", ("outer_distance",), "mse", "relu", _compute_outer),
+    Target(
+        "pixelwise",
+        ("edge", "interior", "background"),
+        "cross_entropy",
+        "softmax",
+        lambda source, settings: pixelwise(source.labels, **settings.pixelwise.model_dump()),
+    ),
+    Target(
+        "pixelwise_separated",
+        ("background_edge", "cell_edge", "interior", "background"),
+        "cross_entropy",
+        "softmax",
+        lambda source, settings: pixelwise_separated(
+            source.labels, **settings.pixelwise_separated.model_dump()
         ),
-        Target(
-            "foreground",
-            ("background", "foreground"),
-            "cross_entropy",
-            "softmax",
-            _encode_foreground,
-        ),
-    )
-}
-"""The targets by name. A new entry is tested by the contract test over this registry."""
+    ),
+    Target(
+        "foreground",
+        ("background", "foreground"),
+        "cross_entropy",
+        "softmax",
+        lambda source, settings: foreground(source.labels),
+    ),
+)
+
+TARGETS: dict[str, Target] = {target.name: target for target in _ALL}
+"""The targets by name. The contract test goes through all of them, new ones included."""
