@@ -3,8 +3,9 @@
 To add one: an entry in BACKBONES. Any other name is looked up in timm.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
@@ -12,8 +13,8 @@ from timm.layers import Format
 from torch import Tensor, nn
 
 from cellshed.config import nearest
+from cellshed.model.blocks import EPSILON
 from cellshed.model.featurenet import WIDTH, FeatureNet
-from cellshed.model.same import pad_without_copy
 
 Build = Callable[[str, Sequence[str], bool], "Backbone"]
 
@@ -30,6 +31,10 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return by level the maps (N, channels, H / stride, W / stride) of x (N, 3, H, W)."""
         raise NotImplementedError
+
+    def adapt(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of a file as this backbone uses them."""
+        return dict(state)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,9 @@ class Entry:
 class TimmBackbone(Backbone):
     """Any timm network that can give feature maps."""
 
-    def __init__(self, name: str, levels: Sequence[str], pretrained: bool = False) -> None:
+    def __init__(
+        self, name: str, levels: Sequence[str], pretrained: bool = False, **options: Any
+    ) -> None:
         super().__init__()
         with torch.device("meta"):
             info = timm.create_model(name, features_only=True).feature_info
@@ -62,11 +69,10 @@ class TimmBackbone(Backbone):
         self.levels = sorted(levels)
         taps = tuple(index[level] for level in self.levels)
         self.body = timm.create_model(
-            name, features_only=True, pretrained=pretrained, out_indices=taps
+            name, features_only=True, pretrained=pretrained, out_indices=taps, **options
         )
         if hasattr(self.body, "blocks"):
             _drop_unused_stages(self.body, self.body.feature_info.module_name()[-1])
-        pad_without_copy(self.body)
         self.channels = dict(zip(self.levels, self.body.feature_info.channels(), strict=True))
         self.channels_last = getattr(self.body, "output_fmt", None) == Format.NHWC
 
@@ -76,6 +82,26 @@ class TimmBackbone(Backbone):
         if self.channels_last:
             maps = [c.permute(0, 3, 1, 2) for c in maps]
         return dict(zip(self.levels, maps, strict=True))
+
+
+class LiteBackbone(TimmBackbone):
+    """EfficientNet-Lite, mirrored so that no padding depends on the size.
+
+    TensorFlow, where its weights come from, pads a strided convolution by one more behind than
+    before. torch does that with a copy of the whole input. A network whose kernels are turned by
+    180 degrees gives on an image turned by 180 degrees the turned maps, and in it the padding is
+    torch's own. Cells have no upright, so the turned network serves as well.
+    """
+
+    def __init__(self, name: str, levels: Sequence[str], pretrained: bool = False) -> None:
+        super().__init__(name, levels, bn_eps=EPSILON)
+        if pretrained:
+            hub = TimmBackbone(f"tf_{name}", levels, pretrained=True)
+            self.body.load_state_dict(self.adapt(hub.body.state_dict()))
+
+    def adapt(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Turn the kernels of TensorFlow's weights by 180 degrees."""
+        return {name: w.flip(2, 3) if w.ndim == 4 else w for name, w in state.items()}
 
 
 class DenseBackbone(Backbone):
@@ -185,7 +211,7 @@ BACKBONES: dict[str, Entry] = {
     "densenet201": Entry(DenseBackbone, "densenet201", heavy=True),
     "efficientnet_b0": Entry(ExpandedBackbone, "efficientnet_b0"),
     "efficientnet_b7": Entry(ExpandedBackbone, "efficientnet_b7", heavy=True),
-    "efficientnet_lite0": Entry(TimmBackbone, "tf_efficientnet_lite0"),
+    "efficientnet_lite0": Entry(LiteBackbone, "efficientnet_lite0"),
     "mobilenetv2": Entry(TimmBackbone, "mobilenetv2_100"),
     "mobilenetv3_small": Entry(TimmBackbone, "mobilenetv3_small_100"),
 }

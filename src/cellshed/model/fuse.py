@@ -14,8 +14,6 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cellshed.model.same import SameConv2d
-
 # Activations that oneDNN applies while it convolves: module -> name and arguments there.
 ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
@@ -33,10 +31,10 @@ class FastConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        weight, padding = _weight_and_padding(conv)
-        self.weight = weight.detach().contiguous(memory_format=torch.channels_last)
+        assert not isinstance(conv.padding, str)
+        self.weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
         self.bias = None if conv.bias is None else conv.bias.detach()
-        self.stride, self.padding = list(conv.stride), padding
+        self.stride, self.padding = list(conv.stride), list(conv.padding)
         self.dilation, self.groups = list(conv.dilation), conv.groups
         self.activation: tuple[str, list[float]] = ("none", [])
 
@@ -145,7 +143,8 @@ def _fold_norms(graph: fx.GraphModule) -> None:
 def _use_fast_convs(graph: fx.GraphModule) -> None:
     for node in graph.graph.nodes:
         conv = _module(graph, node)
-        if isinstance(conv, nn.Conv2d) and conv.padding_mode == "zeros":
+        # A subclass, such as timm's with TensorFlow's padding, may do more than it says.
+        if type(conv) is nn.Conv2d and conv.padding_mode == "zeros":
             graph.add_submodule(str(node.target), FastConv(conv))
 
 
@@ -177,10 +176,3 @@ def _join_activations(graph: fx.GraphModule) -> None:
             conv.activation = ACTIVATIONS[type(act)]
             node.replace_all_uses_with(conv_node)
             graph.graph.erase_node(node)
-
-
-def _weight_and_padding(conv: nn.Conv2d) -> tuple[Tensor, list[int]]:
-    if isinstance(conv, SameConv2d):
-        return conv.wide_weight(), [side // 2 for side in conv.kernel_size]
-    assert not isinstance(conv.padding, str)
-    return conv.weight, list(conv.padding)

@@ -169,6 +169,8 @@ def _build(settings: ModelSettings) -> PanopticNet:
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = settings.norm_momentum
+        if isinstance(layer, nn.ReLU6):
+            layer.inplace = False  # in place, its backward pass needs a copy of the input
     return model.to(memory_format=torch.channels_last)
 
 

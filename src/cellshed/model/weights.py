@@ -8,7 +8,9 @@ from pickle import UnpicklingError
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
+
+from cellshed.model.backbones import Backbone
 
 PACKAGE = "package:"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -16,7 +18,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 State = dict[str, Tensor]
 
 
-def load_backbone_weights(backbone: nn.Module, source: str) -> None:
+def load_backbone_weights(backbone: Backbone, source: str) -> None:
     """Give a backbone the weights of a file.
 
     Names are taken as they are where they fit, with or without a prefix that all of them have.
@@ -33,7 +35,7 @@ def load_backbone_weights(backbone: nn.Module, source: str) -> None:
         ValueError: no such file, not a weights file, or weights of another network.
     """
     path = find_weights(source)
-    state = read_weights(path)
+    state = backbone.adapt(read_weights(path))
     own = getattr(backbone, "body", backbone).state_dict()
     matched = _match_names(own, state) or _match_order(own, state)
     if matched is None:
