@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import imageio.v3 as iio
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 import cellshed as cs
-from cellshed.data.coco import coco_tree, labels_to_annotations
+from cellshed.data.coco import coco_tree, labels_to_annotations, paint_image
+from cellshed.data.coco_file import read_coco
 from cellshed.data.images import read_labels, write_labels
 from cellshed.data.prepare import prepare
 from cellshed.evaluation import compare, evaluate, headline
@@ -379,3 +381,19 @@ def test_progress_counts_images(sets):
 def test_evaluation_needs_no_torch():
     code = "import sys, cellshed.evaluation; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["livecell-mini", "sartorius"])
+def test_painted_truth_of_real_sets_is_perfect(data, tmp_path, name):
+    for image in read_coco(data / name / "annotations/LIVECell/livecell_coco_test.json").images:
+        labels = paint_image(image, (image.height, image.width)).labels
+        write_labels(tmp_path / "pred" / f"{Path(image.file_name).stem}.tif", labels)
+    results = evaluate(data / name, tmp_path / "pred", tmp_path / "out", gallery=1)
+    pooled = results["pooled"]
+    assert pooled["mean_ap"] == pooled["pq"] == pooled["aji"] == pooled["pixel"]["iou"] == 1
+    assert pooled["mistakes"]["correct"] == pooled["n_true"] > 1000
+    assert len(results["cell_types"]) >= 3
+    # COCO's AP goes by the whole masks: overlaps are flattened in sartorius alone
+    assert (pooled["coco"]["AP"] == pytest.approx(1)) == (name == "sartorius")
+    assert [entry["kind"] for entry in results["gallery"]] == ["best", "worst"]

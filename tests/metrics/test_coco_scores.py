@@ -9,6 +9,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from cellshed.data.coco import image_masks, labels_to_annotations, paint_image
+from cellshed.data.coco_file import read_coco
 from cellshed.metrics.coco import (
     AREAS,
     Matches,
@@ -68,12 +70,17 @@ def coco_eval(truth, pred):
         coco = COCO()
         coco.dataset = {"images": images, "annotations": cells, "categories": [{"id": 1}]}
         coco.createIndex()
-        run = COCOeval(coco, coco.loadRes(guesses), "segm")
-        run.params.maxDets = [10, 500, 2000]
-        run.params.areaRng = [list(pair) for pair in AREAS.values()]
-        run.params.areaRngLbl = ["all", "small", "medium", "large"]
-        run.evaluate()
-        run.accumulate()
+        return run_coco_eval(coco, guesses, [image["id"] for image in images])
+
+
+def run_coco_eval(coco, results, image_ids):
+    run = COCOeval(coco, coco.loadRes(results), "segm")
+    run.params.imgIds = image_ids
+    run.params.maxDets = [100, 500, 2000]
+    run.params.areaRng = [list(pair) for pair in AREAS.values()]
+    run.params.areaRngLbl = ["all", "small", "medium", "large"]
+    run.evaluate()
+    run.accumulate()
     return run.eval
 
 
@@ -89,7 +96,8 @@ def expected_scores(result):
         for name, values in (("AP", precision), ("AR", recall))
     }
     wanted |= {"AP50": mean(precision[0, :, 0, 2]), "AP75": mean(precision[5, :, 0, 2])}
-    wanted |= {"AP@500": mean(precision[..., 0, 1]), "AR@500": mean(recall[:, 0, 1])}
+    for k, limit in enumerate((100, 500)):
+        wanted |= {f"AP@{limit}": mean(precision[..., 0, k]), f"AR@{limit}": mean(recall[:, 0, k])}
     return wanted
 
 
@@ -202,3 +210,25 @@ def test_matches_are_limited_to_the_most_confident(monkeypatch):
     assert matches.scores.tolist() == [0.9, 0.8]
     assert matches.matched.shape == (4, 10, 2)
     assert coco_scores([matches])["AR"] == pytest.approx(0.5)
+
+
+@pytest.mark.realdata
+def test_annotations_of_livecell_equal_cocoeval(data):
+    path = data / "livecell-mini/annotations/LIVECell/livecell_coco_test.json"
+    images = sorted(read_coco(path).images, key=lambda image: image.id)  # COCOeval's order
+    images = [image for image in images if len(image.annotations) < 200]
+    ours, results = [], []
+    for image in images:
+        labels = np.roll(paint_image(image, (image.height, image.width)).labels, (1, 2), (0, 1))
+        confidence = np.random.default_rng(image.id).random(labels.max()).round(3)
+        masks, _ = image_masks(image, labels.shape)
+        areas = {item.id: item.area for item in image.annotations}
+        counts = [mask.counts for mask in masks]
+        ours.append(match_masks(counts, labels, confidence, [areas[mask.id] for mask in masks]))
+        results += labels_to_annotations(labels, image.id, confidence)
+    for result in results:
+        del result["bbox"]  # else COCOeval takes the box's area for the cell's
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(path))
+        evaluated = run_coco_eval(coco, results, [image.id for image in images])
+    assert_equal_scores(coco_scores(ours), expected_scores(evaluated))

@@ -195,7 +195,9 @@ def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     from PIL import Image as Pillow
 
     with whole_file(path) as temporary:
-        Pillow.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG")
+        Pillow.fromarray(np.ascontiguousarray(picture)).save(
+            temporary, format="PNG", compress_level=3
+        )
 
 
 def _remove_others(folder: Path, entries: Sequence[dict[str, str]]) -> None:

@@ -30,7 +30,7 @@ def write_results(folder: Path, results: dict[str, Any]) -> None:
         table = csv.DictWriter(file, columns, restval="")
         table.writeheader()
         table.writerows(rows)
-    write_text(folder / "scores.json", json.dumps(results, allow_nan=False, indent=1))
+    write_text(folder / "scores.json", json.dumps(results, allow_nan=False))
 
 
 def headline(results: dict[str, Any]) -> list[str]:
