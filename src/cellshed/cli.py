@@ -188,18 +188,20 @@ def predict(
 ) -> None:
     """Find the cells of images: labels, overlays, COCO and a table."""
     from cellshed.console import bar, say, warn
+    from cellshed.predict import load_model
     from cellshed.predict_files import predict_files
 
+    if model is None:
+        raise ValueError("--model is missing: give a folder that cellshed train has made")
+    segmenter = load_model(model, device=device).with_changes(changes or ())
     with bar("segmenting") as progress:
         summary = predict_files(
             inputs,
             out,
-            model=model,
+            model=segmenter,
             save=save.split(","),
-            changes=changes or (),
             channel=channel,
             overwrite=overwrite,
-            device=device,
             progress=progress,
         )
     for path, reason in summary.failed:

@@ -1,0 +1,129 @@
+"""What predict leaves in a folder: label images, overlays, one COCO file and one table.
+
+Each image's share of the COCO file and the table is kept in a part of its own, so that a run that
+was interrupted, or that adds images to a folder, ends with all images in both.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellshed.config import nearest
+from cellshed.data.coco import coco_tree, labels_to_annotations
+from cellshed.data.images import write_labels
+from cellshed.files import whole_file, write_text
+from cellshed.report.overlay import draw
+from cellshed.report.table import COLUMNS, measure
+
+KINDS = ("labels", "overlay", "coco", "table")
+_PARTS = ".parts"
+
+
+def check_kinds(save: Iterable[str]) -> tuple[str, ...]:
+    """Return the kinds of output asked for.
+
+    Raises:
+        ValueError: one is unknown; the nearest is offered.
+    """
+    chosen = tuple(kind.strip() for kind in save)
+    for kind in chosen:
+        if kind not in KINDS:
+            raise ValueError(f"--save: unknown output '{kind}'; {nearest(kind, KINDS)}")
+    return chosen
+
+
+def is_done(out: Path, name: str, save: Iterable[str]) -> bool:
+    """Tell whether all that is asked for of an image is there."""
+    return all(_file(out, name, kind).is_file() for kind in save)
+
+
+def write_prediction(
+    out: Path,
+    name: str,
+    image: NDArray[Any],
+    cells: tuple[NDArray[np.int32], NDArray[np.float32]],
+    save: Iterable[str],
+) -> None:
+    """Write one image's outputs, each whole or not at all.
+
+    Args:
+        out: folder.
+        name: of the image, without a suffix.
+        image: (H, W) or (H, W, C), as acquired.
+        cells: labels (H, W), and the confidence (n,) of each.
+        save: kinds of output.
+    """
+    labels, confidence = cells
+    save = tuple(save)
+    if "coco" in save or "table" in save:
+        _write_part(out, name, image, labels, confidence)
+    if "overlay" in save:
+        _write_png(_file(out, name, "overlay"), draw(image, labels, boxes=True))
+    if "labels" in save:
+        write_labels(_file(out, name, "labels"), labels)
+
+
+def write_summary(out: Path, save: Iterable[str]) -> None:
+    """Write coco.json and cells.csv of all images in the folder."""
+    save = tuple(save)
+    parts = [json.loads(path.read_text("utf-8")) for path in sorted((out / _PARTS).glob("*.json"))]
+    if "coco" in save:
+        write_text(out / "coco.json", json.dumps(_coco(parts)))
+    if "table" in save:
+        write_text(out / "cells.csv", _csv(parts))
+
+
+def _file(out: Path, name: str, kind: str) -> Path:
+    if kind == "labels":
+        return out / "labels" / f"{name}.tif"
+    if kind == "overlay":
+        return out / "overlay" / f"{name}.png"
+    return out / _PARTS / f"{name}.json"
+
+
+def _write_part(
+    out: Path,
+    name: str,
+    image: NDArray[Any],
+    labels: NDArray[np.int32],
+    confidence: NDArray[np.float32],
+) -> None:
+    table = measure(labels, image, confidence)
+    part = {
+        "image": {"file_name": name, "height": labels.shape[0], "width": labels.shape[1]},
+        "annotations": labels_to_annotations(labels, 0, confidence),
+        "table": {column: np.round(values, 4).tolist() for column, values in table.items()},
+    }
+    write_text(_file(out, name, "table"), json.dumps(part))
+
+
+def _coco(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    images, annotations = [], []
+    for image_id, part in enumerate(parts, 1):
+        images.append({"id": image_id} | part["image"])
+        for annotation in part["annotations"]:
+            annotations.append(annotation | {"id": len(annotations) + 1, "image_id": image_id})
+    return coco_tree(images, annotations)
+
+
+def _csv(parts: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("image", *COLUMNS))
+    for part in parts:
+        rows = zip(*(part["table"][column] for column in COLUMNS), strict=True)
+        writer.writerows((part["image"]["file_name"], *row) for row in rows)
+    return text.getvalue()
+
+
+def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    with whole_file(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="png", compress_level=3)

@@ -1,0 +1,70 @@
+"""What predict writes can be read back, and nothing is lost when a run is interrupted."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask
+
+from cellshed.data.images import read_labels
+from cellshed.outputs import KINDS, check_kinds, is_done, write_prediction, write_summary
+
+LABELS = np.zeros((32, 48), np.int32)
+LABELS[4:12, 4:12], LABELS[4:12, 12:20], LABELS[20:30, 30:44] = 1, 2, 3
+CONFIDENCE = np.array([0.25, 0.5, 0.75], np.float32)
+IMAGE = np.arange(32 * 48, dtype=np.uint16).reshape(32, 48)
+
+
+def _write(out: Path, *names: str) -> None:
+    for name in names:
+        write_prediction(out, name, IMAGE, (LABELS, CONFIDENCE), KINDS)
+    write_summary(out, KINDS)
+
+
+def test_all_outputs_say_the_same(tmp_path: Path) -> None:
+    _write(tmp_path, "a", "b")
+    np.testing.assert_array_equal(read_labels(tmp_path / "labels" / "a.tif"), LABELS)
+    assert np.asarray(Image.open(tmp_path / "overlay" / "a.png")).shape == (32, 48, 3)
+    with (tmp_path / "cells.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["image"], r["label"], r["area"], r["confidence"]) for r in rows[:3]] == [
+        ("a", "1", "64", "0.25"),
+        ("a", "2", "64", "0.5"),
+        ("a", "3", "140", "0.75"),
+    ]
+    coco = json.loads((tmp_path / "coco.json").read_text())
+    assert [i["file_name"] for i in coco["images"]] == ["a", "b"]
+    assert [a["id"] for a in coco["annotations"]] == [1, 2, 3, 4, 5, 6]
+    third = coco["annotations"][2]
+    assert third["score"] == pytest.approx(0.75)
+    np.testing.assert_array_equal(mask.decode(third["segmentation"]), LABELS == 3)
+
+
+def test_images_of_an_earlier_run_stay_in_the_summary(tmp_path: Path) -> None:
+    _write(tmp_path, "a")
+    _write(tmp_path, "b")
+    coco = json.loads((tmp_path / "coco.json").read_text())
+    assert [i["file_name"] for i in coco["images"]] == ["a", "b"]
+
+
+def test_done_means_all_that_is_asked_for(tmp_path: Path) -> None:
+    assert not is_done(tmp_path, "a", KINDS)
+    write_prediction(tmp_path, "a", IMAGE, (LABELS, CONFIDENCE), ("labels",))
+    assert is_done(tmp_path, "a", ("labels",))
+    assert not is_done(tmp_path, "a", KINDS)
+
+
+def test_no_cells_are_written_too(tmp_path: Path) -> None:
+    nothing = (np.zeros((32, 48), np.int32), np.zeros(0, np.float32))
+    write_prediction(tmp_path, "a", IMAGE, nothing, KINDS)
+    write_summary(tmp_path, KINDS)
+    assert read_labels(tmp_path / "labels" / "a.tif").max() == 0
+    assert len((tmp_path / "cells.csv").read_text().splitlines()) == 1
+
+
+def test_unknown_outputs_are_refused() -> None:
+    with pytest.raises(ValueError, match="did you mean 'overlay'"):
+        check_kinds(["labels", "overlays"])
