@@ -253,6 +253,26 @@ def test_confidences_of_a_coco_file_are_read_too(sets):
     assert with_scores["pooled"]["coco"] != run(sets)["pooled"]["coco"]
 
 
+def test_a_table_without_confidences_is_as_none(sets):
+    rows = "".join(f"{name},{label},\n" for name in NAMES for label in (1, 2))
+    (sets / "pred/cells.csv").write_text("image,label,confidence\n" + rows)
+    assert run(sets)["confidence"] == ""
+    (sets / "pred/cells.csv").write_text("image,label,confidence\na,1,0.5\na,2,high\n")
+    with pytest.raises(ValueError, match=r"cells.csv: line 3: label '2' and confidence 'high'"):
+        run(sets)
+
+
+def test_dots_in_names_are_kept(tmp_path):
+    cell = np.pad(np.ones((4, 4), np.int32), 2)
+    two = np.where(np.arange(8) < 4, cell, 2 * cell)
+    for name in ("well.1", "well.2"):
+        write_labels(tmp_path / "truth" / f"{name}.tif", cell)
+        write_labels(tmp_path / "pred" / f"{name}.tif", two)
+    lines = [f"well.{k},{label},{0.1 * label}" for k in (1, 2) for label in (1, 2)]
+    (tmp_path / "pred/cells.csv").write_text("\n".join(["image,label,confidence", *lines]))
+    assert run(tmp_path)["confidence"].endswith("cells.csv")
+
+
 def test_a_table_of_other_labels_is_an_error(sets):
     write_table(sets, confident=True)
     write_labels(sets / "pred" / f"{NAMES[1]}.tif", cells(1)[1] + 1)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.data.images import LABEL_SUFFIXES, read_labels, stem, write_labels
+from cellshed.data.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_labels, stem, write_labels
 from cellshed.evaluation.truth import LABEL_ENDINGS, Labels, Sample
 
 Confidence = NDArray[np.float64]
@@ -179,21 +179,28 @@ def _from_csv(path: Path) -> dict[str, dict[int, float]]:
             return {}
         for number, row in enumerate(rows, start=2):
             try:
-                label, confidence = int(row["label"]), float(row["confidence"])
+                label, confidence = int(row["label"]), float(row["confidence"] or "nan")
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     f"{path}: line {number}: label '{row['label']}' and confidence "
                     f"'{row['confidence']}' are not both numbers; write the table again"
                 ) from error
-            by_image.setdefault(stem(Path(row["image"])), {})[label] = confidence
+            if np.isfinite(confidence):
+                by_image.setdefault(_image_name(row["image"]), {})[label] = confidence
     return by_image
+
+
+def _image_name(text: str) -> str:
+    """Return an image's name without folder and suffix; what else stands after a dot stays."""
+    path = Path(text.replace("\\", "/"))
+    return stem(path) if path.suffix.lower() in (*IMAGE_SUFFIXES, *LABEL_SUFFIXES) else path.name
 
 
 def _from_coco(path: Path) -> dict[str, dict[int, float]]:
     """Scores in a COCO file that was written beside labels 1..n, in their order."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        names = {image["id"]: stem(Path(image["file_name"])) for image in tree["images"]}
+        names = {image["id"]: _image_name(image["file_name"]) for image in tree["images"]}
         by_image: dict[str, dict[int, float]] = {name: {} for name in names.values()}
         for cell in tree["annotations"]:
             of_image = by_image[names[cell["image_id"]]]
