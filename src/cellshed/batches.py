@@ -107,7 +107,8 @@ class Crops:
         sizes = Counter(groups)
         # each of a group's n images: n ** (1 - balance) / n
         shares = np.array([sizes[group] ** -self.config.training.balance for group in groups])
-        return shares / shares.sum()
+        scaled: NDArray[np.float64] = shares / shares.sum()
+        return scaled
 
     def _crop(
         self, store: Store, i: int, rng: np.random.Generator
