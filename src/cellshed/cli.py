@@ -232,15 +232,15 @@ def evaluate(
 
     if (pred is None) == (model is None):
         raise ValueError("give either --pred FOLDER or --model MODEL")
-    segmenter: Any = None
+    source: Any = pred
     if model is not None:
         from cellshed.predict import load_model
 
-        segmenter = load_model(model, device=device).with_changes(changes or ())
+        source = load_model(model, device=device).with_changes(changes or ())
     with bar("scoring") as progress:
         results = run(
             truth,
-            pred if segmenter is None else segmenter,
+            source,
             out,
             images=images,
             split=split,

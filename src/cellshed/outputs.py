@@ -104,7 +104,8 @@ def _write_part(
 
 
 def _coco(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id, part in enumerate(parts, 1):
         images.append({"id": image_id} | part["image"])
         for annotation in part["annotations"]:

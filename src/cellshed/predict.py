@@ -142,15 +142,15 @@ def find_device(name: str) -> torch.device:
         ValueError: the machine has no such device.
     """
     there = {
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-        "cpu": lambda: True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, found in there.items() if found()))
+        return torch.device(next(kind for kind, found in there.items() if found))
     if name not in there:
         raise ValueError(f"device '{name}': known are auto, {', '.join(there)}")
-    if not there[name]():
+    if not there[name]:
         raise ValueError(f"device '{name}': this machine has none that torch can use")
     return torch.device(name)
 

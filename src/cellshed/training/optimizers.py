@@ -53,7 +53,7 @@ class KerasAdam(torch.optim.Optimizer):
         torch._foreach_addcdiv_(params, means, scales, -rate)
 
     def _state_of(self, parameter: Tensor) -> dict[str, Any]:
-        state = self.state[parameter]
+        state: dict[str, Any] = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(())
             state["mean"] = torch.zeros_like(parameter)
@@ -80,8 +80,9 @@ def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim
         return KerasAdam(params, settings.lr)
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, settings.lr, settings.momentum, nesterov=True)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-    return kind(groups, settings.lr)
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(groups, settings.lr)
+    return torch.optim.AdamW(groups, settings.lr)
 
 
 def clip_each_variable(parameters: Iterable[Tensor], norm: float) -> None:
