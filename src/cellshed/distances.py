@@ -3,6 +3,8 @@
 All work is done row by row, in functions of their own, so that it becomes SIMD code.
 """
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +16,23 @@ _FAR = 32767
 _NEAR = 96
 """Rows in which all distances are shorter are searched this far to each side. Where they are
 longer, a convex hull is faster."""
+
+
+class Workspace(NamedTuple):
+    """Arrays that are allocated outside of the compiled loops, which compile faster without."""
+
+    above: NDArray[np.uint16]
+    """(H, W): distance to the last background above."""
+    steps: Steps
+    """The same for the current row, upwards or downwards."""
+    least: Steps
+    """Distance within the column, then squared distance."""
+    padded: Steps
+    """Squared distances within the columns, with _NEAR + 1 pixels to either side."""
+    hull: NDArray[np.int64]
+    """(2, W)."""
+    squares: NDArray[np.int32]
+    """(W,): squared distances that are too high for uint16."""
 
 
 def distance_transform(inside: ArrayLike, *, limit: int | None = None) -> NDArray[np.float32]:
@@ -35,25 +54,34 @@ def distance_transform(inside: ArrayLike, *, limit: int | None = None) -> NDArra
     if limit is None and mask.all():
         rows, columns = np.ogrid[1 : mask.shape[0] + 1, : mask.shape[1]]
         return np.hypot(rows, columns).astype(np.float32)
-    furthest = _FAR if limit is None else min(limit + 1, _FAR)
-    distances: NDArray[np.float32] = _distances(mask, furthest)
+    cap = np.uint16(_FAR if limit is None else min(limit + 1, _FAR))
+    distances = np.empty(mask.shape, np.float32)
+    if mask.size:
+        _measure(mask, cap, _workspace(*mask.shape), distances)
     return distances
 
 
+def _workspace(height: int, width: int) -> "Workspace":
+    return Workspace(
+        above=np.empty((height, width), np.uint16),
+        steps=np.empty(width, np.uint16),
+        least=np.empty(width, np.uint16),
+        padded=np.full(width + 2 * _NEAR + 2, (_NEAR + 1) ** 2, np.uint16),
+        hull=np.empty((2, width), np.int64),
+        squares=np.empty(width, np.int32),
+    )
+
+
 @numba.njit(cache=True, nogil=True)
-def _distances(inside: NDArray[np.bool_], furthest: int) -> NDArray[np.float32]:
+def _measure(
+    inside: NDArray[np.bool_], cap: np.uint16, work: Workspace, distances: NDArray[np.float32]
+) -> None:
     height, width = inside.shape
-    distances = np.empty((height, width), np.float32)
-    above = np.empty((height, width), np.uint16)
-    cap = np.uint16(furthest)
-    steps = np.full(width, cap, np.uint16)
+    above, steps, least, padded, hull, squares = work
+    steps[:] = cap
     for y in range(height):
         _step(inside[y], steps, cap, above[y])
-    steps = np.full(width, cap, np.uint16)
-    least = np.empty(width, np.uint16)
-    padded = np.full(width + 2 * _NEAR + 2, (_NEAR + 1) ** 2, np.uint16)
-    hull = np.empty((2, width), np.int64)
-    squares = np.empty(width, np.int32)
+    steps[:] = cap
     reach = np.inf
     for up in range(height):
         y = height - 1 - up
@@ -66,7 +94,6 @@ def _distances(inside: NDArray[np.bool_], furthest: int) -> NDArray[np.float32]:
             highest = _square_least(above[y], least, padded[_NEAR + 1 : _NEAR + 1 + width])
             reach = np.sqrt(_search_near(padded, least, highest))
             _take_roots(least, distances[y])
-    return distances
 
 
 @numba.njit(cache=True, nogil=True)

@@ -118,11 +118,18 @@ def pieces(labels: ArrayLike, connectivity: int = 8) -> Pieces:
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity {connectivity}: give 4 or 8")
     checked = as_labels(labels)
-    spare = np.empty((3, _count_runs(checked) + 1), np.int32)
-    first = _find_runs(checked, spare)
-    runs = spare[:, :-1]
-    piece, n = _join(checked, runs, first, 1 if connectivity == 8 else 0)
-    return Pieces(runs[0], runs[1], runs[2], piece, n)
+    height, width = checked.shape
+    runs = np.empty((3, _count_runs(checked) + 1), np.int32)
+    first = np.zeros(height + 1, np.int32)
+    changes = np.zeros((width // 8 + 1) * 8, np.uint8)
+    changes[width] = 1
+    _find_runs(
+        checked, (changes, changes.view(np.uint64), np.zeros(width + 8, np.int32)), runs, first
+    )
+    piece = np.arange(first[-1], dtype=np.int32)
+    n = _join(checked, runs, first, piece, 1 if connectivity == 8 else 0)
+    rows, starts, stops = runs[:, :-1]
+    return Pieces(rows, starts, stops, piece, n)
 
 
 def connected_components(labels: ArrayLike, connectivity: int = 8) -> tuple[Labels, int]:
@@ -196,7 +203,9 @@ def _count_runs(labels: Labels) -> int:
     count = 0
     for y in range(labels.shape[0]):
         row = labels[y]
-        count += int(row[:1].sum() != 0) + _count_starts(row[:-1], row[1:])
+        count += _count_starts(row[:-1], row[1:])
+        if len(row) and row[0]:
+            count += 1
     return count
 
 
@@ -209,20 +218,20 @@ def _count_starts(left: Row, right: Row) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _find_runs(labels: Labels, runs: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Write row, start and stop of each run; return the number of each row's first run.
+def _find_runs(
+    labels: Labels, work: tuple[Any, Any, Indices], runs: NDArray[np.int32], first: Indices
+) -> None:
+    """Write row, start and stop of each run, and the number of each row's first run.
 
     Args:
         labels: (H, W).
+        work: changes[x], uint8: pixel x differs from the one before; the same, seen as uint64,
+            for most groups of eight are all 0; and where the changes are, int32.
         runs: (3, one more than the number of runs).
+        first: (H + 1,).
     """
     height, width = labels.shape
-    first = np.empty(height + 1, np.int64)
-    # changes[x]: pixel x differs from the one before. Most groups of eight are all 0.
-    changes = np.zeros((width // 8 + 1) * 8, np.uint8)
-    changes[width] = 1
-    eights = changes.view(np.uint64)
-    at = np.zeros(width + 8, np.int32)
+    changes, eights, at = work
     n = 0
     for y in range(height):
         first[y] = n
@@ -239,7 +248,6 @@ def _find_runs(labels: Labels, runs: NDArray[np.int32]) -> NDArray[np.int64]:
             runs[0, n], runs[1, n], runs[2, n] = y, at[j], at[j + 1]
             n += row[at[j]] != 0
     first[height] = n
-    return first
 
 
 @numba.njit(cache=True, nogil=True)
@@ -250,11 +258,10 @@ def _mark_changes(left: Row, right: Row, changes: NDArray[np.uint8]) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def _join(
-    labels: Labels, runs: NDArray[np.int32], first: NDArray[np.int64], reach: int
-) -> tuple[Indices, int]:
-    """Return the number of the piece of each run, and the number of pieces."""
-    rows, starts, stops = runs
-    parent = np.arange(len(rows)).astype(np.int32)
+    labels: Labels, runs: NDArray[np.int32], first: Indices, parent: Indices, reach: int
+) -> int:
+    """Turn the numbers of the runs into those of their pieces; return the number of pieces."""
+    _, starts, stops = runs
     for y in range(1, labels.shape[0]):
         j = first[y - 1]
         for i in range(first[y], first[y + 1]):
@@ -266,14 +273,14 @@ def _join(
                     _unite(parent, i, k)
                 k += 1
     count = 0
-    for i in range(len(rows)):
+    for i in range(len(parent)):
         if parent[i] == i:
             parent[i] = count
             count += 1
         else:
             # A parent stands before its child, so it holds its piece's number already.
             parent[i] = parent[parent[i]]
-    return parent, count
+    return count
 
 
 @numba.njit(cache=True, nogil=True)

@@ -226,7 +226,8 @@ def _inner(measured: Measured, alpha: float | str, beta: float, power: float) ->
         raise ValueError(f"power = {power}: give 2 (as the reference's software) or 1 (its text)")
     fixed = -1.0 if alpha == "auto" else _factor("alpha", alpha, " or 'auto'")
     inner = np.zeros_like(measured.distance)
-    _write_inner(*measured, fixed, _factor("beta", beta), power == 2, inner)
+    sums = np.zeros((measured.found.n, 4))
+    _write_inner(*measured, sums, (fixed, _factor("beta", beta), power == 2), inner)
     return inner
 
 
@@ -239,7 +240,7 @@ def _factor(name: str, value: float | str, otherwise: str = "") -> float:
 def _outer(measured: Measured, normalize: bool) -> Map:
     outer = measured.distance.copy()
     if normalize:
-        _divide_by_maximum(measured.found, outer)
+        _divide_by_maximum(measured.found, np.zeros(measured.found.n, np.float32), outer)
     return outer
 
 
@@ -268,38 +269,52 @@ def _write_ones(levels: NDArray[np.uint8], channels: NDArray[np.intp], classes: 
 
 @numba.njit(cache=True, nogil=True)
 def _write_inner(
-    distance: Map, found: Pieces, alpha: float, beta: float, squared: bool, inner: Map
+    distance: Map,
+    found: Pieces,
+    sums: NDArray[np.float64],
+    shape: tuple[float, float, bool],
+    inner: Map,
 ) -> None:
-    rows, starts, stops, piece, n = found
-    sums = np.zeros((4, n), np.float64)  # weight, weighted row, weighted column, area
-    for i in range(len(rows)):
+    """Write the inner distance into each pixel of each piece.
+
+    Args:
+        distance: (H, W), the pixels' weights.
+        found: the pieces.
+        sums: (n, 4), zeros: of weight, weight * row, weight * column, and 1.
+        shape: alpha (negative: auto), beta, and whether r is squared.
+        inner: (H, W), zeros.
+    """
+    alpha, beta, squared = shape
+    for i in range(len(found.rows)):
+        y, cell = found.rows[i], sums[found.piece[i]]
         weight, moment = 0.0, 0.0
-        for x in range(starts[i], stops[i]):
-            weight += distance[rows[i], x]
-            moment += float(distance[rows[i], x]) * x
-        sums[0, piece[i]] += weight
-        sums[1, piece[i]] += weight * rows[i]
-        sums[2, piece[i]] += moment
-        sums[3, piece[i]] += stops[i] - starts[i]
-    for i in range(len(rows)):
-        weight, row, column, area = sums[:, piece[i]]
-        factor = beta * (alpha if alpha >= 0 else 1 / np.sqrt(area))
-        down = (rows[i] - row / weight) ** 2
-        for x in range(starts[i], stops[i]):
-            square = down + (x - column / weight) ** 2
-            inner[rows[i], x] = 1 / (1 + factor * (square if squared else np.sqrt(square)))
+        for x in range(found.starts[i], found.stops[i]):
+            weight += distance[y, x]
+            moment += np.float64(distance[y, x]) * x
+        cell[0] += weight
+        cell[1] += weight * y
+        cell[2] += moment
+        cell[3] += found.stops[i] - found.starts[i]
+    for i in range(len(found.rows)):
+        y, cell = found.rows[i], sums[found.piece[i]]
+        factor = beta * (alpha if alpha >= 0 else 1 / np.sqrt(cell[3]))
+        down, centre = (y - cell[1] / cell[0]) ** 2, cell[2] / cell[0]
+        for x in range(found.starts[i], found.stops[i]):
+            square = down + (x - centre) ** 2
+            inner[y, x] = 1 / (1 + factor * (square if squared else np.sqrt(square)))
 
 
 @numba.njit(cache=True, nogil=True)
-def _divide_by_maximum(found: Pieces, distance: Map) -> None:
-    rows, starts, stops, piece, n = found
-    highest = np.zeros(n, np.float32)
-    for i in range(len(rows)):
-        for x in range(starts[i], stops[i]):
-            highest[piece[i]] = max(highest[piece[i]], distance[rows[i], x])
-    for i in range(len(rows)):
-        for x in range(starts[i], stops[i]):
-            distance[rows[i], x] /= highest[piece[i]]
+def _divide_by_maximum(found: Pieces, highest: NDArray[np.float32], distance: Map) -> None:
+    """Divide each pixel by the highest of its piece; these, (n,), are given as zeros."""
+    for i in range(len(found.rows)):
+        y, piece = found.rows[i], found.piece[i]
+        for x in range(found.starts[i], found.stops[i]):
+            highest[piece] = max(highest[piece], distance[y, x])
+    for i in range(len(found.rows)):
+        y, piece = found.rows[i], found.piece[i]
+        for x in range(found.starts[i], found.stops[i]):
+            distance[y, x] /= highest[piece]
 
 
 def _compute_inner(source: Source, settings: TargetsSettings) -> Map:
