@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cellshed.config import Config, DecodeSettings, parse_config, with_overrides
 from cellshed.inference import Maps, predict_maps
 from cellshed.model.folder import ModelCard, find_model, load_network
+from cellshed.model.memory import keep_freed_memory
 from cellshed.model.panoptic import Network
 from cellshed.normalize import normalize
 from cellshed.watershed import confidence, decode
@@ -114,6 +115,7 @@ def load_model(name: str | Path, *, device: str = "auto") -> Segmenter:
         ValueError: it isn't a model, or the device isn't there.
     """
     where = find_device(device)
+    keep_freed_memory()
     net, card = load_network(find_model(name))
     return Segmenter(net.for_inference().to(where), card, where)
 

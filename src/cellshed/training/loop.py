@@ -16,6 +16,7 @@ from cellshed.batches import Batch, loader, steps_per_epoch
 from cellshed.config import Config, load_config
 from cellshed.data.store import Store, open_store
 from cellshed.model.folder import ModelCard, find_model, load_weights, save_model
+from cellshed.model.memory import keep_freed_memory
 from cellshed.model.panoptic import PanopticNet, build_model
 from cellshed.normalize import fit
 from cellshed.training.losses import head_losses, loss_weights
@@ -64,6 +65,7 @@ def train(
     config = config if isinstance(config, Config) else load_config(config)
     listed = [data] if isinstance(data, str | Path | Store) else list(data)
     stores = [d if isinstance(d, Store) else open_store(d) for d in listed]
+    keep_freed_memory()
     folder = RunFolder(out)
     accelerator = Accelerator(
         cpu=config.training.device == "cpu",
