@@ -1,6 +1,6 @@
 """Times the scores of one image beside plain scikit-image and scipy versions, and other packages.
 
-Run as `python benchmarks/bench_metrics.py`; one thread, best of several repeats. The comparison
+Run as `python benchmarks/bench_metrics.py`; processor time, best of several repeats. The comparison
 with stardist needs that package; it is left out where it isn't installed.
 """
 
@@ -78,13 +78,13 @@ def _row(
 
 
 def best_ms(function: Callable[[], Any], repeats: int) -> float:
-    """Return the shortest of several runs, after one that may compile."""
+    """Return the least processor time of several runs, after one that may compile."""
     function()
     found = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         function()
-        found.append(1e3 * (time.perf_counter() - start))
+        found.append(1e3 * (time.process_time() - start))
     return min(found)
 
 
