@@ -48,3 +48,13 @@ def tiny_store(tiny_livecell: Path, tmp_path_factory: pytest.TempPathFactory) ->
     from cellshed.data.prepare import prepare
 
     return prepare(tiny_livecell, tmp_path_factory.mktemp("prepared") / "store")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_store: "Store", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of the debug settings, trained for two epochs: it runs, it can't segment."""
+    from cellshed.config import load_config
+    from cellshed.training.loop import train
+
+    config = load_config("debug", ["training.device=cpu"])
+    return train(config, tiny_store, tmp_path_factory.mktemp("trained") / "run")

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellshed.config import DecodeSettings, load_config
+from cellshed.config import DecodeSettings, TargetsSettings, load_config
 from cellshed.data.store import Store
 from cellshed.model.folder import read_card
 from cellshed.studies.tuning import search, tune
 from cellshed.targets import encode_targets
-from cellshed.config import TargetsSettings
 from cellshed.training.loop import train
 
 

@@ -72,9 +72,9 @@ def train(
         mixed_precision={"fp32": "no"}.get(config.training.precision, config.training.precision),
     )
     try:
+        trainer = Trainer(config, stores, folder, accelerator, progress)
         with accelerator.main_process_first():
             folder.begin(config, resume or not accelerator.is_main_process)
-        trainer = Trainer(config, stores, folder, accelerator, progress)
         trainer.start(init, resume)
         trainer.run()
     finally:

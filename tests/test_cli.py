@@ -1,0 +1,146 @@
+"""The command line: verbs in a row, and one clear line with exit 2 for what is wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cellshed import cli
+
+
+def _run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    """Run the command line in this process; return the exit code and all it printed."""
+    before, sys.argv = sys.argv, ["cellshed", *map(str, arguments)]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        sys.argv = before
+    captured = capfd.readouterr()
+    return int(code or 0), captured.out + captured.err
+
+
+def test_the_verbs_in_a_row(
+    tiny_livecell: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store, run, cells = tmp_path / "store", tmp_path / "run", tmp_path / "cells"
+    scores, page = tmp_path / "scores", tmp_path / "report.html"
+    steps: list[tuple[object, ...]] = [
+        ("prepare", tiny_livecell, "--out", store),
+        ("train", "debug", "--data", store, "--out", run, "--set", "training.epochs=1"),
+        ("tune", run, "--data", store),
+        ("predict", tiny_livecell / "images", "--model", run, "--out", cells),
+        ("evaluate", "--truth", store, "--pred", cells, "--out", scores),
+        ("report", run, scores, "--out", page),
+    ]
+    for step in steps:
+        code, text = _run(capfd, *step)
+        assert code == 0, text
+    assert len(list((cells / "labels").iterdir())) == 9
+    results = json.loads((scores / "scores.json").read_text())
+    assert results["pooled"]["n_true"] > 0
+    assert "<html" in page.read_text()
+
+
+def test_a_model_can_be_scored_directly(
+    tiny_store: object, tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    truth = tiny_store.path  # type: ignore[attr-defined]
+    code, text = _run(
+        capfd, "evaluate", "--truth", truth, "--model", tiny_model, "--out", tmp_path / "scores"
+    )
+    assert code == 0, text
+    assert (tmp_path / "scores" / "scores.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "cpu-smal", "--data", "x", "--out", "y"), "did you mean 'cpu-small'"),
+        (("prepare", "nowhere", "--out", "y"), "nowhere"),
+        (("predict", "nowhere", "--model", "m", "--out", "y"), "give a model folder"),
+        (("predict", "nowhere", "--out", "y"), "--model"),
+        (("evaluate", "--truth", "x", "--out", "y"), "either --pred FOLDER or --model"),
+        (("tune", "m", "--data", "x", "--split", "test"), "--force"),
+        (("report", "nowhere", "--out", "y.html"), "nowhere"),
+        (("download", "--to", "y", "--cell-type", "A171"), "did you mean 'A172'"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_2(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, text = _run(capfd, *arguments)
+    assert code == 2
+    assert message in text
+    assert "Traceback" not in text
+    assert [line for line in text.splitlines() if line.startswith("error: ")]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.lrr=1", "did you mean 'lr'"),
+        ("model.backbone=resnet5", "did you mean 'resnet50'"),
+        ("model.heads=[pixelwize]", "did you mean 'pixelwise'"),
+    ],
+)
+def test_unknown_settings_offer_the_nearest(
+    override: str,
+    message: str,
+    tiny_store: object,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    store = tiny_store.path  # type: ignore[attr-defined]
+    arguments = ("train", "debug", "--data", store, "--out", tmp_path / "run", "--set", override)
+    code, text = _run(capfd, *arguments)
+    assert (code, message in text) == (2, True), text
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_failed_image_is_exit_1(
+    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.fromarray(np.eye(40, dtype=np.uint8)).save(folder / "good.png")
+    (folder / "bad.png").write_bytes(b"no image")
+    code, text = _run(capfd, "predict", folder, "--model", tiny_model, "--out", tmp_path / "out")
+    assert code == 1
+    assert "bad.png" in text
+    assert (tmp_path / "out" / "labels" / "good.tif").is_file()
+
+
+def test_an_unwritable_folder_is_exit_2_and_earlier_results_stay(
+    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.eye(40, dtype=np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "out").write_text("a file, where a folder is wanted")
+    arguments = (tmp_path / "a.png", "--model", tiny_model, "--out", tmp_path / "out")
+    code, text = _run(capfd, "predict", *arguments)
+    assert code == 2, text
+    assert (tmp_path / "out").read_text().startswith("a file")
+
+
+@pytest.mark.parametrize("module", ["cellshed", "cellshed.cli", "cellshed.targets"])
+def test_no_torch_before_it_is_needed(module: str) -> None:
+    code = f"import {module}, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_names_every_verb(capfd: pytest.CaptureFixture[str]) -> None:
+    code, text = _run(capfd, "--help")
+    assert code == 0
+    verbs = ("download", "prepare", "train", "predict", "evaluate", "report", "demo", "tune")
+    assert all(verb in text for verb in verbs)

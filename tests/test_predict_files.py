@@ -1,0 +1,88 @@
+"""Folders of images: everything is written, bad files are told, nothing is done twice."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from cellshed.data.images import read_labels
+from cellshed.predict import load_model
+from cellshed.predict_files import predict_files
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    small = rng.integers(0, 255, (48, 64), dtype=np.uint8)
+    Image.fromarray(small).save(folder / "a.png")
+    tifffile.imwrite(folder / "b.tif", small.astype(np.uint16) * 200)
+    tifffile.imwrite(folder / "c.ome.tif", small.astype(np.float32) / 255)
+    Image.fromarray(small).save(folder / "d.jpg")
+    return folder
+
+
+def test_all_formats_end_in_labels_of_the_image_size(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, int]] = []
+    out = tmp_path / "cells"
+    summary = predict_files(
+        [images], out, model=tiny_model, progress=lambda *step: seen.append(step)
+    )
+    assert [p.name for p in summary.done] == ["a.png", "b.tif", "c.ome.tif", "d.jpg"]
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    for name in "abcd":
+        assert read_labels(out / "labels" / f"{name}.tif").shape == (48, 64)
+    assert len(json.loads((out / "coco.json").read_text())["images"]) == 4
+    # 8 bit, 16 bit and float hold the same picture
+    np.testing.assert_array_equal(
+        read_labels(out / "labels" / "a.tif"), read_labels(out / "labels" / "b.tif")
+    )
+
+
+def test_what_is_there_is_skipped_unless_told_otherwise(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    segmenter = load_model(tiny_model)
+    predict_files([images / "a.png"], tmp_path / "cells", model=segmenter)
+    again = predict_files([images], tmp_path / "cells", model=segmenter)
+    assert [p.name for p in again.skipped] == ["a.png"]
+    assert len(again.done) == 3
+    forced = predict_files([images], tmp_path / "cells", model=segmenter, overwrite=True)
+    assert len(forced.done) == 4
+
+
+def test_a_bad_file_is_told_and_the_rest_goes_on(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    (images / "bad.png").write_bytes((images / "a.png").read_bytes()[:60])
+    out = tmp_path / "cells"
+    summary = predict_files([images], out, model=tiny_model, save=["labels"])
+    assert len(summary.done) == 4
+    assert [p.name for p, _ in summary.failed] == ["bad.png"]
+    assert "bad.png" in summary.failed[0][1]
+    assert not (out / "labels" / "bad.tif").exists()
+    assert "1 failed" in summary.text()
+
+
+def test_two_images_of_one_name_are_refused_before_anything_is_written(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(images / "a.tif")
+    with pytest.raises(ValueError, match="both be written as 'a'"):
+        predict_files([images], tmp_path / "cells", model=tiny_model)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_the_same_labels_as_one_image_at_a_time(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    segmenter = load_model(tiny_model)
+    predict_files([images / "b.tif"], tmp_path / "cells", model=segmenter, save=["labels"])
+    expected = segmenter.segment(tifffile.imread(images / "b.tif"))
+    np.testing.assert_array_equal(read_labels(tmp_path / "cells" / "labels" / "b.tif"), expected)
