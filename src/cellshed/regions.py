@@ -96,6 +96,9 @@ def erode_edges(labels: ArrayLike, times: int = 1) -> Labels:
         labels: integer (H, W), 0 = background.
         times: how often every pixel of `boundaries` is set to 0; pixels taken from each cell.
 
+    Returns:
+        int32 (H, W); with 0 times it may be the array that was given.
+
     Raises:
         ValueError: times is negative, or no whole number.
     """
@@ -118,6 +121,8 @@ def pieces(labels: ArrayLike, connectivity: int = 8) -> Pieces:
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity {connectivity}: give 4 or 8")
     checked = as_labels(labels)
+    if not checked.size:
+        checked = checked.reshape(0, 0)  # no rows: the loops below take a row's first pixel
     height, width = checked.shape
     runs = np.empty((3, _count_runs(checked) + 1), np.int32)
     first = np.zeros(height + 1, np.int32)

@@ -6,6 +6,7 @@ software computes them where the text says something else.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 import numba
@@ -232,7 +233,7 @@ def _inner(measured: Measured, alpha: float | str, beta: float, power: float) ->
 
 
 def _factor(name: str, value: float | str, otherwise: str = "") -> float:
-    if isinstance(value, str) or not 0 <= value < np.inf:
+    if not isinstance(value, Real) or not 0 <= value < np.inf:
         raise ValueError(f"{name} = {value!r}: give a number from 0 up{otherwise}")
     return float(value)
 
