@@ -1,6 +1,6 @@
 """Times every part beside a plain version of the same algorithm, and draws how cost grows.
 
-`make bench` runs it: one table with ratios on standard output, bench/results.json, and bench/scaling.png.
+`make bench` runs it: one table with ratios, bench/results.json, and bench/scaling.png.
 Times are of one thread; run it on a machine that does nothing else.
 """
 

@@ -54,8 +54,8 @@ def test_every_trial_is_told_and_the_grid_is_whole() -> None:
 
 
 def test_unknown_objectives_are_refused() -> None:
-    with pytest.raises(ValueError, match="did you mean 'f1'"):
-        search([(_maps(_discs()), _discs())], DecodeSettings(), objective="f2")
+    with pytest.raises(ValueError, match="did you mean 'mean_ap'"):
+        search([(_maps(_discs()), _discs())], DecodeSettings(), objective="mean_app")
 
 
 def test_the_test_split_is_refused(tiny_store: Store) -> None:
