@@ -4,7 +4,7 @@ scikit-image keeps the border of the flood in a heap, ordered by level, then by 
 claimed pixel is its value, or that of the pixel which claimed it where this is worse. Here the
 pixels are sorted once by value, and the flood sweeps over them: a pixel that has been claimed by
 a neighbour when the sweep arrives claims its own free neighbours. Pixels of one level wait in a
-queue, which is the order of their age.
+queue, in the order of their age.
 
 Markers of one value have one age too, and then scikit-image's order is a matter of its heap's
 layout. The sweep notices when that order can decide a pixel (see `_sweep`); then, and only then,
@@ -15,17 +15,25 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-Map = NDArray[np.float32]  # (H, W)
-Labels = NDArray[np.int32]  # (H, W), or framed (H + 2, W + 2)
-Keys = NDArray[np.uint32]  # (n,), see _key
-Pixels = NDArray[np.int32]  # (n,): flat indices into the framed map, where 0 means none
+from cellshed.regions import pieces
 
-# State of a pixel: its label once claimed; 0 free; free and passed by the sweep; free and in the
-# group g of pixels with one value: FIRST_GROUP - g; not to be flooded, or outside the image.
+Map = NDArray[np.float32]  # (H, W)
+Labels = NDArray[np.int32]  # (H, W)
+Runs = NDArray[np.int32]  # (n, 3): row, first column, column behind the last
+States = NDArray[np.int64]  # ((H + 2) * (W + 2),), the map within a frame
+Keys = NDArray[np.uint32]  # (n,), see _key
+Pixels = NDArray[np.int32]  # (n,): flat indices into the framed map
+
+# State of a pixel: free; free though the sweep has passed it; claimed: age << 32 | label;
+# not to be flooded, or outside the image.
+FREE = 0
 PASSED = -1
-FIRST_GROUP = -1
-OUTSIDE = np.iinfo(np.int32).max
-MARKER = 1  # epoch of the markers of one value, whose order isn't known
+OUTSIDE = np.iinfo(np.int64).max
+LOW = 0xFFFFFFFF
+
+BARRED = -1  # from the flood by heap
+SEVERAL = -1  # markers in a piece
+BATCH = 1 << 16  # pixels
 SIGN = np.uint32(1 << 31)
 
 
@@ -41,51 +49,84 @@ def watershed(interior: Map, markers: Labels, threshold: float) -> Labels:
         int32 (H, W): the labels of the markers, spread; equal to scikit-image's
         watershed(-interior, markers, mask=interior > threshold).
     """
-    level = np.float32(threshold)
-    state, n = _framed(interior, markers, level)
-    keys, pixels = _sorted_pixels(interior, level, n)
-    if not _flood_by_sweep(keys, pixels, state):
-        state, n = _framed(interior, markers, level)
-        heap = np.empty(n, np.uint64), np.empty(n, np.int32)
-        _flood_by_heap(interior, state.ravel(), *heap)
-    labels: Labels = _unframed(state)
+    mask = interior > np.float32(threshold)
+    found = pieces(mask.astype(np.int32), 4)
+    runs: Runs = np.stack([found.rows, found.starts, found.stops], axis=1)
+    labels = np.zeros(interior.shape, np.int32)
+    sizes, owners = _survey(runs, found.piece, found.n, markers)
+    _fill(runs, owners[found.piece], labels)
+    sizes[owners != SEVERAL] = 0
+    shared = np.flatnonzero(sizes[found.piece])
+    if shared.size and not _flood_shared(
+        interior, markers, _batches(runs[shared], found.piece[shared], sizes), labels
+    ):
+        labels = _flood_by_heap(interior, markers, mask)
     return labels
 
 
-def _flood_by_sweep(keys: Keys, pixels: Pixels, state: Labels) -> bool:
-    """Flood `state`; return False where the order of equal markers may decide."""
-    flat = state.ravel()
-    queues = _count_ties(keys) + 1
-    head, tail = np.zeros(queues, np.int32), np.zeros(queues, np.int32)
-    after, birth = np.zeros(flat.size, np.int32), np.zeros(flat.size, np.int32)
-    links = head, tail, after
-    _queue_markers(keys, pixels, flat, *links, birth)
-    return bool(_sweep(keys, pixels, flat, *links, birth, state.shape[1]))
+def _batches(runs: Runs, piece: Pixels, sizes: NDArray[np.int64]) -> list[Runs]:
+    """Share out runs, in batches of whole pieces with about BATCH pixels.
+
+    Pieces don't influence each other, and what is worked on at a time should fit into the cache.
+    """
+    batch = (np.cumsum(sizes) // BATCH)[piece]
+    order = np.argsort(batch, kind="stable")
+    ends = np.flatnonzero(np.diff(batch[order])) + 1
+    return np.split(runs[order], ends)
+
+
+def _flood_shared(interior: Map, markers: Labels, batches: list[Runs], labels: Labels) -> bool:
+    """Flood pieces of several markers; return False where the order of markers may decide."""
+    stride = interior.shape[1] + 2
+    state = np.full((interior.shape[0] + 2) * stride, OUTSIDE, np.int64)
+    for runs in batches:
+        _start(runs, markers, state)
+        if not _sweep(*_sorted_pixels(interior, runs), state, stride):
+            return False
+        _finish(runs, state, labels)
+    return True
 
 
 @njit(cache=True, nogil=True)
-def _framed(interior: Map, markers: Labels, level: np.float32) -> tuple[Labels, int]:
-    """Return the state at the start, (H + 2, W + 2), and the number of pixels to flood."""
-    height, width = interior.shape
-    state = np.full((height + 2, width + 2), OUTSIDE, np.int32)
-    n = 0
-    for y in range(height):
-        for x in range(width):
-            inside = interior[y, x] > level
-            state[y + 1, x + 1] = markers[y, x] if inside else OUTSIDE
-            n += inside
-    return state, n
+def _survey(runs: Runs, piece: Pixels, n: int, markers: Labels) -> tuple[NDArray[np.int64], Pixels]:
+    """Return each piece's number of pixels, and the marker in it: 0 for none, or SEVERAL."""
+    sizes, owners = np.zeros(n, np.int64), np.zeros(n, np.int32)
+    for k in range(piece.size):
+        y, start, stop = runs[k]
+        p = piece[k]
+        sizes[p] += stop - start
+        for x in range(start, stop):
+            if markers[y, x] != 0 and markers[y, x] != owners[p]:
+                owners[p] = markers[y, x] if owners[p] == 0 else SEVERAL
+    return sizes, owners
 
 
 @njit(cache=True, nogil=True)
-def _unframed(state: Labels) -> Labels:
-    height, width = state.shape[0] - 2, state.shape[1] - 2
-    labels = np.empty((height, width), np.int32)
-    for y in range(height):
-        for x in range(width):
-            label = state[y + 1, x + 1]
-            labels[y, x] = label if 0 < label < OUTSIDE else 0
-    return labels
+def _fill(runs: Runs, owners: Pixels, labels: Labels) -> None:
+    """Give each run to its only marker."""
+    for k in range(owners.size):
+        if owners[k] > 0:
+            y, start, stop = runs[k]
+            labels[y, start:stop] = owners[k]
+
+
+@njit(cache=True, nogil=True)
+def _start(runs: Runs, markers: Labels, state: States) -> None:
+    width = markers.shape[1]
+    for k in range(runs.shape[0]):
+        y, start, stop = runs[k]
+        for x in range(start, stop):
+            state[(y + 1) * (width + 2) + x + 1] = markers[y, x]
+
+
+@njit(cache=True, nogil=True)
+def _finish(runs: Runs, state: States, labels: Labels) -> None:
+    width = labels.shape[1]
+    for k in range(runs.shape[0]):
+        y, start, stop = runs[k]
+        for x in range(start, stop):
+            owner = state[(y + 1) * (width + 2) + x + 1]
+            labels[y, x] = owner & LOW if owner > FREE else 0
 
 
 @njit(cache=True, nogil=True)
@@ -97,26 +138,25 @@ def _key(bits: np.uint32) -> np.uint32:
 
 
 @njit(cache=True, nogil=True)
-def _sorted_pixels(interior: Map, level: np.float32, n: int) -> tuple[Keys, Pixels]:
-    """Sort the n pixels above a level, highest first, by a stable radix sort.
+def _sorted_pixels(interior: Map, runs: Runs) -> tuple[Keys, Pixels]:
+    """Sort the pixels of some runs, highest first, by a stable radix sort.
 
     Returns:
         uint32 (n,) keys and int32 (n,) flat indices into the framed map.
     """
-    height, width = interior.shape
+    width = interior.shape[1]
     bits = interior.view(np.uint32)
+    n = np.sum(runs[:, 2]) - np.sum(runs[:, 1])
     keys, pixels = np.empty(n, np.uint32), np.empty(n, np.int32)
     low, high = np.uint32(0xFFFFFFFF), np.uint32(0)
     k = 0
-    for y in range(height):
-        for x in range(width):
-            if interior[y, x] > level:
-                key = _key(bits[y, x])
-                keys[k], pixels[k] = key, (y + 1) * (width + 2) + x + 1
-                low, high = min(low, key), max(high, key)
-                k += 1
-    if n == 0:
-        return keys, pixels
+    for r in range(runs.shape[0]):
+        y, start, stop = runs[r]
+        for x in range(start, stop):
+            key = _key(bits[y, x])
+            keys[k], pixels[k] = key, (y + 1) * (width + 2) + x + 1
+            low, high = min(low, key), max(high, key)
+            k += 1
     length = 1
     while length < 32 and (high - low) >> np.uint32(length):
         length += 1
@@ -154,128 +194,75 @@ def _sort_by_digit(  # noqa: PLR0913 - compiled: arrays bundled in records would
 
 
 @njit(cache=True, nogil=True)
-def _count_ties(keys: Keys) -> int:
-    """Count the groups of pixels with one value, single pixels not counted."""
-    groups = 0
-    for k in range(1, keys.size):
-        if keys[k] == keys[k - 1] and (k == 1 or keys[k - 1] != keys[k - 2]):
-            groups += 1
-    return groups
-
-
-@njit(cache=True, nogil=True)
-def _queue_markers(  # noqa: PLR0913 - likewise
-    keys: Keys,
-    pixels: Pixels,
-    state: Pixels,
-    head: Pixels,
-    tail: Pixels,
-    after: Pixels,
-    birth: Pixels,
-) -> None:
-    """Note in the state which group a free pixel is of, and queue the markers of each group."""
-    group = 0
-    for k in range(keys.size):
-        starts = k == 0 or keys[k] != keys[k - 1]
-        if k + 1 < keys.size and keys[k] == keys[k + 1]:
-            group += starts
-        elif starts:
-            continue
-        i = pixels[k]
-        if state[i] > 0:
-            birth[i] = MARKER
-            _append(i, group, head, tail, after)
-        else:
-            state[i] = FIRST_GROUP - group
-
-
-@njit(cache=True, nogil=True)
-def _append(i: int, queue: int, head: Pixels, tail: Pixels, after: Pixels) -> None:
-    if head[queue] == 0:
-        head[queue] = i
-    else:
-        after[tail[queue]] = i
-    tail[queue] = i
-
-
-@njit(cache=True, nogil=True)
-def _sweep(  # noqa: C901, PLR0913 - a call for each pixel would cost more than all its work
-    keys: Keys,
-    pixels: Pixels,
-    state: Pixels,
-    head: Pixels,
-    tail: Pixels,
-    after: Pixels,
-    birth: Pixels,
-    stride: int,
+def _sweep(  # noqa: C901 - a call for each pixel would cost more than all its work
+    keys: Keys, pixels: Pixels, state: States, stride: int
 ) -> bool:
     """Flood in the order of the values; return False where the order of markers may decide.
 
-    Markers of one value form a block whose inner order isn't known. What a block's pixels claim
-    is claimed in one epoch: as a set it doesn't depend on the order, and whatever of it waits in
-    one queue forms the next such block. So an order can matter only where two labels claim one
-    pixel in one epoch. A pixel that is alone in its queue with its epoch has a certain place again.
+    Markers of one value form a block whose inner order isn't known: they have one age. All that a
+    block's pixels claim gets one age, for as a set it doesn't depend on the order; whatever of it
+    waits in one queue forms the next such block. So an order can matter only where two labels
+    claim one pixel at one age. A pixel that is alone in its queue with its age has a certain place
+    again, and each pixel that it claims an age of its own.
     """
-    epoch = MARKER
-    group = begin = 0
+    queue = np.empty(keys.size, np.int64)  # of the present level: age << 32 | pixel
+    age = 0
+    begin = 0
     while begin < keys.size:
-        i = last = pixels[begin]
-        end = begin + 1
-        while end < keys.size and keys[end] == keys[begin]:
-            end += 1
-        tied = end - begin > 1
-        if tied:
-            group += 1
-            _pass_all(begin, end, pixels, state)
-            i, last = head[group], tail[group]
-        elif state[i] <= 0:
-            state[i] = PASSED
-            i = 0
-        begin = end
-        block = current = 0
-        while i != 0:  # the queue of this level; it grows while it is worked off
-            if tied and birth[i] != block:
-                block = birth[i]
-                shared = block != 0 and i != last and birth[after[i]] == block
-                epoch += shared
-                current = epoch if shared else 0
-            label = state[i]
+        key = keys[begin]
+        count = 0
+        while begin < keys.size and keys[begin] == key:
+            i = pixels[begin]
+            owner = state[i]
+            if owner > FREE:
+                queue[count] = (owner & ~LOW) | i
+                count += 1
+            else:
+                state[i] = PASSED
+            begin += 1
+        if count > 1:
+            queue[:count].sort()
+        k = 0
+        block = False
+        while k < count:  # the queue grows while it is worked off
+            i = queue[k] & LOW
+            follows = block and queue[k] >> 32 == queue[k - 1] >> 32
+            k += 1
+            if not follows:
+                block = k < count and queue[k] >> 32 == queue[k - 1] >> 32
+                age += block
+            label = state[i] & LOW
             for step in (-stride, -1, 1, stride):
                 j = i + step
                 owner = state[j]
-                if owner <= 0:
-                    state[j] = label
-                    if current > 0:
-                        birth[j] = current
+                if owner <= FREE:
+                    age += not block
+                    state[j] = age << 32 | label
                     if owner == PASSED:
-                        after[last] = j
-                        last = j
-                    elif owner < 0:
-                        _append(j, FIRST_GROUP - owner, head, tail, after)
-                elif current > 0 and owner != label and birth[j] == current:
+                        queue[count] = age << 32 | j
+                        count += 1
+                elif block and owner >> 32 == age and owner & LOW != label:
                     return False
-            i = after[i] if i != last else 0
     return True
 
 
-@njit(cache=True, nogil=True)
-def _pass_all(begin: int, end: int, pixels: Pixels, state: Pixels) -> None:
-    for k in range(begin, end):
-        if state[pixels[k]] <= 0:
-            state[pixels[k]] = PASSED
+def _flood_by_heap(interior: Map, markers: Labels, mask: NDArray[np.bool_]) -> Labels:
+    """Flood as scikit-image does: all claimed pixels wait in one heap."""
+    framed = np.pad(np.where(mask, markers, BARRED), 1, constant_values=BARRED).astype(np.int32)
+    n = int(np.count_nonzero(mask))
+    _empty_heap(interior, framed.ravel(), np.empty(n, np.uint64), np.empty(n, np.int32))
+    labels: Labels = np.maximum(framed[1:-1, 1:-1], 0)
+    return labels
 
 
 @njit(cache=True, nogil=True)
-def _flood_by_heap(interior: Map, state: Pixels, keys: NDArray[np.uint64], pixels: Pixels) -> None:
-    """Flood `state` as scikit-image does: all claimed pixels wait in one heap.
-
-    Its keys hold the key of the level, shifted by 32 bits, and the age.
-    """
+def _empty_heap(interior: Map, state: Pixels, keys: NDArray[np.uint64], pixels: Pixels) -> None:
+    """Flood the state. A heap's keys are the key of the level, shifted by 32 bits, and the age."""
     bits = interior.view(np.uint32)
     stride = interior.shape[1] + 2
     count = age = 0
     for i in range(state.size):
-        if 0 < state[i] < OUTSIDE:
+        if state[i] > FREE:
             key = np.uint64(_key(bits[i // stride - 1, i % stride - 1]))
             _push(key << np.uint64(32), i, count, keys, pixels)
             count += 1
@@ -286,7 +273,7 @@ def _flood_by_heap(interior: Map, state: Pixels, keys: NDArray[np.uint64], pixel
         _drop_top(count, keys, pixels)
         for step in (-stride, -1, 1, stride):
             j = i + step
-            if state[j] == 0:
+            if state[j] == FREE:
                 state[j] = state[i]
                 age += 1
                 key = np.uint64(max(level, _key(bits[j // stride - 1, j % stride - 1])))
@@ -294,7 +281,7 @@ def _flood_by_heap(interior: Map, state: Pixels, keys: NDArray[np.uint64], pixel
                 count += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _push(key: np.uint64, pixel: int, count: int, keys: NDArray[np.uint64], pixels: Pixels) -> None:
     """Add a pixel to a heap of `count`; equal keys don't pass each other on the way up."""
     at = count
@@ -307,7 +294,7 @@ def _push(key: np.uint64, pixel: int, count: int, keys: NDArray[np.uint64], pixe
     keys[at], pixels[at] = key, pixel
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _drop_top(count: int, keys: NDArray[np.uint64], pixels: Pixels) -> None:
     """Put the last pixel on top, `count` being left, and let it sink; left goes before right."""
     key, pixel = keys[count], pixels[count]
