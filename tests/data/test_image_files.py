@@ -239,11 +239,11 @@ def test_only_labels_are_written(tmp_path: Path) -> None:
 
 
 def test_list_images_of_files_globs_and_folders(tmp_path: Path) -> None:
-    for name in ("b.tif", "a.png", "c.JPG", "notes.txt", ".hidden.tif", "sub/d.tif"):
+    names = ("b.tif", "a.png", "c.JPG", "notes.txt", ".hidden.tif", "sub/d.tif", ".no/e.tif")
+    for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    names = [path.name for path in list_images([tmp_path])]
-    assert names == ["a.png", "b.tif", "c.JPG"]
+    assert [path.name for path in list_images([tmp_path])] == ["a.png", "b.tif", "c.JPG", "d.tif"]
     again = list_images([tmp_path / "b.tif", tmp_path, str(tmp_path / "*" / "*.tif")])
     assert [path.name for path in again] == ["b.tif", "a.png", "c.JPG", "d.tif"]
 

@@ -94,7 +94,7 @@ def list_images(inputs: Iterable[str | Path]) -> list[Path]:
     """Return the images among files, globs and folders, each once, in order of the inputs.
 
     Args:
-        inputs: a folder stands for the images directly in it, in order of their names.
+        inputs: a folder stands for all images in it and its subfolders, in order of their paths.
 
     Raises:
         ValueError: an input that is nothing, or no images at all.
@@ -122,12 +122,18 @@ def stem(path: Path) -> str:
 def _expand(item: str | Path) -> list[Path]:
     path = Path(item)
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if is_image(file))
+        shown = (f for f in path.rglob("*") if not _is_hidden(f.relative_to(path)))
+        return sorted(file for file in shown if is_image(file) and file.is_file())
     if path.exists():
         return [path]
     if glob.has_magic(str(item)):
-        return sorted(path for path in map(Path, glob.glob(str(item))) if is_image(path))  # noqa: PTH207
+        paths = map(Path, glob.glob(str(item), recursive=True))  # noqa: PTH207
+        return sorted(path for path in paths if is_image(path))
     raise ValueError(f"{item}: no such file or folder")
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _load(path: Path) -> tuple[NDArray[Any], str]:
