@@ -14,7 +14,7 @@ from cellshed.report.html import report
 from cellshed.training.loop import train
 
 IMAGES = 30
-MORPHOLOGIES = ("round", "plump", "colony", "spindle")
+MORPHOLOGIES = ("round", "plump", "colony", "angular")
 
 
 def run_demo(out: str | Path, *, minutes: float = 2.0, seed: int = 0) -> dict[str, object]:

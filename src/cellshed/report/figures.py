@@ -74,7 +74,7 @@ def bars(results: Mapping[str, Mapping[str, Scores]], score: str = "f1@0.50") ->
             axis.plot([at, at], [low, high], color="black", linewidth=1)
     axis.set(ylabel="object F1 at IoU " + threshold.rstrip("0"), ylim=(0, 1))
     axis.set_xticks(range(len(types)), types)
-    return _svg(figure, (axis,))
+    return _svg(figure, (axis,) if len(results) > 1 else ())
 
 
 def f1_by_cells(images: Sequence[Scores]) -> str:
@@ -112,11 +112,11 @@ def _axes(count: int) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any, axes: Sequence[Any]) -> str:
+def _svg(figure: Any, with_legend: Sequence[Any]) -> str:
     """Return the figure as an SVG element without a fixed size, text kept as text."""
     from matplotlib import rc_context
 
-    for axis in axes:
+    for axis in with_legend:
         if axis.get_legend_handles_labels()[1]:
             axis.legend(fontsize=7, frameon=False)
     text = io.StringIO()

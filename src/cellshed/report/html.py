@@ -212,7 +212,7 @@ def _pictures(results: Sequence[Result]) -> str:
     parts = []
     for kind, title in _PICTURES.items():
         shown = [
-            _figure(result.path / entry["file"], entry["caption"])
+            _figure(result.path / entry["file"], f"{entry['image']}: {entry['caption']}")
             for result in results
             for entry in result.pictures()
             if entry["kind"] == kind
@@ -278,6 +278,9 @@ def _words() -> str:
         "px, medium to 961 px, large above; AFNR = 1 - AR.",
         "splits, merges, catastrophes": "one true cell found as several; several found as one; "
         "several found as several others. Links count from IoU 0.1, hits from 0.6.",
+        "pictures": "light blue: found, the prediction's outline. Orange: a true cell that was not "
+        "found. Pink: a predicted cell that is none. Close-ups show the image, the true outlines "
+        "(white) and the predicted ones (coloured) from left to right.",
         "intervals": "95 %, by bootstrap over images: how far the score would move with other "
         "images of the same kind.",
     }
@@ -298,4 +301,4 @@ def _origin(found: Sequence[Run | Result]) -> str:
         model = item.scores.get("model")
         if model:
             rows.append(["data licence", escape(model.get("licence") or "not stated")])
-    return _section("Origin", _table(("", ""), rows))
+    return _section("Origin", _table(("", ""), rows, "origin"))
