@@ -34,6 +34,7 @@ LOW = 0xFFFFFFFF
 BARRED = -1  # from the flood by heap
 SEVERAL = -1  # markers in a piece
 BATCH = 1 << 16  # pixels
+LARGEST = 2_000_000_000  # pixels, counted in int32 with the frame
 SIGN = np.uint32(1 << 31)
 
 
@@ -48,7 +49,12 @@ def watershed(interior: Map, markers: Labels, threshold: float) -> Labels:
     Returns:
         int32 (H, W): the labels of the markers, spread; equal to scikit-image's
         watershed(-interior, markers, mask=interior > threshold).
+
+    Raises:
+        ValueError: a map of two thousand million pixels or more.
     """
+    if interior.size >= LARGEST:
+        raise ValueError(f"a map of {interior.shape} has too many pixels: cut it into parts")
     mask = interior > np.float32(threshold)
     found = pieces(mask.astype(np.int32), 4)
     runs: Runs = np.stack([found.rows, found.starts, found.stops], axis=1)
@@ -160,7 +166,8 @@ def _sorted_pixels(interior: Map, runs: Runs) -> tuple[Keys, Pixels]:
     length = 1
     while length < 32 and (high - low) >> np.uint32(length):
         length += 1
-    passes = (length + 12) // 13  # a table of 2**13 counts stays in the first cache
+    longest = 13 if n < 1 << 19 else 11  # what the first cache holds, and the page table's
+    passes = (length + longest - 1) // longest
     digit = np.uint32((length + passes - 1) // passes)
     next_keys, next_pixels = np.empty_like(keys), np.empty_like(pixels)
     for k in range(passes):

@@ -5,7 +5,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 Labels = NDArray[np.int32]  # (H, W)
-Mask = NDArray[np.uint8]  # (H, W)
+Mask = NDArray[np.uint8]  # (H * W,)
 
 UNKNOWN, HERE, OPEN = 0, 1, 2  # a background pixel's place: not seen, in this region, in no hole
 
@@ -51,57 +51,64 @@ def fill_holes(labels: Labels, threshold: int) -> None:
         threshold: holes of fewer pixels are filled.
     """
     height, width = labels.shape
-    place = np.zeros((height, width), np.uint8)
-    room = min(max(threshold, 1), labels.size)
-    region = np.empty((room, 2), np.int32)
+    place = np.zeros(labels.size, np.uint8)
+    region = np.empty(min(max(threshold, 1), labels.size), np.int64)
+    flat = labels.ravel()
     for y in range(1, height - 1):
         above, row = labels[y - 1], labels[y]
         for x in range(1, width - 1):
             # The first pixel of a hole has its cell above it and to its left.
-            if row[x] == 0 and row[x - 1] != 0 and row[x - 1] == above[x] and place[y, x] != OPEN:
-                _fill(y, x, labels, place, region, threshold)
+            corner = row[x] == 0 and row[x - 1] != 0 and row[x - 1] == above[x]
+            if corner and place[y * width + x] != OPEN:
+                _fill(y * width + x, flat, width, place, region)
 
 
 @njit(cache=True, nogil=True)
-def _fill(y: int, x: int, labels: Labels, place: Mask, region: Labels, threshold: int) -> None:
+def _fill(
+    start: int, labels: NDArray[np.int32], width: int, place: Mask, region: NDArray[np.int64]
+) -> None:
     """Fill the region of a background pixel if it's a hole, else note that its pixels are open.
 
     Each pixel is noted once and a search ends at a noted one, so all searches together take time
     in proportion to the image, whatever the threshold.
     """
-    cell = labels[y, x - 1]
-    size = _collect(y, x, cell, labels, place, region, threshold)
-    is_hole = size >= 0
+    cell = labels[start - 1]
+    size = _collect(start, labels, width, place, region)
     for k in range(abs(size)):
-        if is_hole:
-            labels[region[k, 0], region[k, 1]] = cell
+        if size > 0:
+            labels[region[k]] = cell
         else:
-            place[region[k, 0], region[k, 1]] = OPEN
+            place[region[k]] = OPEN
 
 
 @njit(cache=True, nogil=True)
-def _collect(  # noqa: PLR0913 - compiled: arrays bundled in records would slow it down
-    y: int, x: int, cell: int, labels: Labels, place: Mask, region: Labels, threshold: int
+def _collect(
+    start: int, labels: NDArray[np.int32], width: int, place: Mask, region: NDArray[np.int64]
 ) -> int:
-    """Write the pixels of a region to `region`; return their number, negative if it's no hole."""
-    height, width = labels.shape
-    region[0] = y, x
-    place[y, x] = HERE
+    """Write the pixels of a region to `region`; return their number, negative if it's no hole.
+
+    Holes have fewer pixels than there is room for.
+    """
+    cell = labels[start - 1]
+    region[0] = start
+    place[start] = HERE
     begin, end = 0, 1
     while begin < end:
-        cy, cx = region[begin]
+        i = region[begin]
+        x = i % width
         begin += 1
-        if end >= threshold or cy in (0, height - 1) or cx in (0, width - 1):
+        on_frame = i < width or i >= labels.size - width or x == 0 or x == width - 1
+        if on_frame or end == region.size:
             return -end
-        for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
-            ny, nx = cy + dy, cx + dx
-            if labels[ny, nx] == 0:
-                if place[ny, nx] == OPEN or end == region.shape[0]:
+        for step in (-width, -1, 1, width):
+            j = i + step
+            if labels[j] == 0:
+                if place[j] == OPEN or end == region.size:
                     return -end
-                if place[ny, nx] == UNKNOWN:
-                    place[ny, nx] = HERE
-                    region[end] = ny, nx
+                if place[j] == UNKNOWN:
+                    place[j] = HERE
+                    region[end] = j
                     end += 1
-            elif labels[ny, nx] != cell:
+            elif labels[j] != cell:
                 return -end
     return end
