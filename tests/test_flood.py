@@ -9,7 +9,7 @@ from skimage import segmentation
 from cellshed import flood
 from cellshed.flood import watershed
 
-examples = settings(deadline=None, max_examples=250)
+examples = settings(deadline=None, max_examples=100)
 
 
 @st.composite

@@ -13,7 +13,7 @@ few_levels = nps.arrays(
     st.tuples(st.integers(1, 14), st.integers(1, 14)),
     elements=st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 1.0]),
 )
-examples = settings(deadline=None, max_examples=150)
+examples = settings(deadline=None, max_examples=80)
 
 
 def bumpy(kind: str, seed: int) -> np.ndarray:

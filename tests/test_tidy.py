@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from cellshed.tidy import drop_small, fill_holes
 
-examples = settings(deadline=None, max_examples=300)
+examples = settings(deadline=None, max_examples=120)
 few_labels = nps.arrays(
     np.int32,
     st.tuples(st.integers(1, 10), st.integers(1, 10)),
