@@ -43,6 +43,47 @@ def test_all_outputs_say_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask.decode(third["segmentation"]), LABELS == 3)
 
 
+def test_the_coco_file_names_the_image_as_it_is_called(tmp_path: Path) -> None:
+    write_prediction(tmp_path, "a", IMAGE, (LABELS, CONFIDENCE), KINDS, "a.ome.tif")
+    write_summary(tmp_path, KINDS)
+    coco = json.loads((tmp_path / "coco.json").read_text())
+    assert [i["file_name"] for i in coco["images"]] == ["a.ome.tif"]
+    assert (coco["images"][0]["height"], coco["images"][0]["width"]) == LABELS.shape
+    assert {row.split(",")[0] for row in (tmp_path / "cells.csv").read_text().split()[1:]} == {"a"}
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_intensities_of_any_magnitude_keep_their_digits(tmp_path: Path, scale: float) -> None:
+    image = np.full((32, 48), 1.23456 * scale)
+    write_prediction(tmp_path, "a", image, (LABELS, CONFIDENCE), KINDS)
+    write_summary(tmp_path, KINDS)
+    with (tmp_path / "cells.csv").open() as file:
+        for row in csv.DictReader(file):
+            assert float(row["mean_intensity"]) == pytest.approx(1.23456 * scale, rel=1e-5)
+
+
+def test_a_run_that_is_cut_off_leaves_whole_files_and_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path, "a")
+    before = (tmp_path / "coco.json").read_bytes()
+
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cellshed.outputs.write_labels", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        write_prediction(tmp_path, "b", IMAGE, (LABELS, CONFIDENCE), KINDS)
+    monkeypatch.undo()
+    assert is_done(tmp_path, "a", KINDS)
+    assert not is_done(tmp_path, "b", KINDS)
+    assert (tmp_path / "coco.json").read_bytes() == before
+    _write(tmp_path, "b")
+    coco = json.loads((tmp_path / "coco.json").read_text())
+    assert [i["file_name"] for i in coco["images"]] == ["a", "b"]
+    assert not list(tmp_path.rglob("*.part"))
+
+
 def test_images_of_an_earlier_run_stay_in_the_summary(tmp_path: Path) -> None:
     _write(tmp_path, "a")
     _write(tmp_path, "b")

@@ -49,6 +49,7 @@ def write_prediction(
     image: NDArray[Any],
     cells: tuple[NDArray[np.int32], NDArray[np.float32]],
     save: Iterable[str],
+    file_name: str = "",
 ) -> None:
     """Write one image's outputs, each whole or not at all.
 
@@ -58,11 +59,13 @@ def write_prediction(
         image: (H, W) or (H, W, C), as acquired.
         cells: labels (H, W), and the confidence (n,) of each.
         save: kinds of output.
+        file_name: of the image, for the COCO file; by default its name.
     """
     labels, confidence = cells
     save = tuple(save)
     if "coco" in save or "table" in save:
-        _write_part(out, name, image, labels, confidence)
+        part = {"name": name, "file_name": file_name or name} | _part(image, labels, confidence)
+        write_text(_file(out, name, "table"), json.dumps(part))
     if "overlay" in save:
         _write_png(_file(out, name, "overlay"), draw(image, labels, boxes=True))
     if "labels" in save:
@@ -87,27 +90,31 @@ def _file(out: Path, name: str, kind: str) -> Path:
     return out / _PARTS / f"{name}.json"
 
 
-def _write_part(
-    out: Path,
-    name: str,
-    image: NDArray[Any],
-    labels: NDArray[np.int32],
-    confidence: NDArray[np.float32],
-) -> None:
+def _part(
+    image: NDArray[Any], labels: NDArray[np.int32], confidence: NDArray[np.float32]
+) -> dict[str, Any]:
+    """Return an image's share of the COCO file and of the table."""
     table = measure(labels, image, confidence)
-    part = {
-        "image": {"file_name": name, "height": labels.shape[0], "width": labels.shape[1]},
+    return {
+        "size": {"height": labels.shape[0], "width": labels.shape[1]},
         "annotations": labels_to_annotations(labels, 0, confidence),
-        "table": {column: np.round(values, 4).tolist() for column, values in table.items()},
+        "table": {column: _rounded(column, values) for column, values in table.items()},
     }
-    write_text(_file(out, name, "table"), json.dumps(part))
+
+
+def _rounded(column: str, values: NDArray[Any]) -> list[float]:
+    """Round to 4 decimals; intensities, of any magnitude, to 6 digits."""
+    if column == "mean_intensity":
+        return [float(f"{value:.6g}") for value in values.tolist()]
+    rounded: list[float] = np.round(values.astype(np.float64), 4).tolist()
+    return rounded if values.dtype.kind == "f" else values.tolist()
 
 
 def _coco(parts: list[dict[str, Any]]) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, part in enumerate(parts, 1):
-        images.append({"id": image_id} | part["image"])
+        images.append({"id": image_id, "file_name": part["file_name"]} | part["size"])
         for annotation in part["annotations"]:
             annotations.append(annotation | {"id": len(annotations) + 1, "image_id": image_id})
     return coco_tree(images, annotations)
@@ -119,7 +126,7 @@ def _csv(parts: list[dict[str, Any]]) -> str:
     writer.writerow(("image", *COLUMNS))
     for part in parts:
         rows = zip(*(part["table"][column] for column in COLUMNS), strict=True)
-        writer.writerows((part["image"]["file_name"], *row) for row in rows)
+        writer.writerows((part["name"], *row) for row in rows)
     return text.getvalue()
 
 

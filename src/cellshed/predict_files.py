@@ -134,7 +134,7 @@ class _Run:
     def _finish(self, path: Path, image: NDArray[Any], maps: Maps) -> int:
         found = self.segmenter.decode(maps)
         cells = (found.labels, found.confidence)
-        write_prediction(self.out, stem(path), image, cells, self.save)
+        write_prediction(self.out, stem(path), image, cells, self.save, path.name)
         return len(found.confidence)
 
 

@@ -148,15 +148,15 @@ def test_closeup_shows_image_truth_and_prediction_side_by_side():
     labels = two_squares(64)
     truth = np.where(labels > 0, 1, 0)
     image = np.random.default_rng(0).random((64, 64))
-    picture = closeup(image, labels, truth, (4, 4, 10, 16), scale=4, margin=2)
-    height, width = 10 * 4, 16 * 4
+    picture = closeup(image, labels, truth, (4, 4, 10, 16), scale=4)
+    height, width = (10 + 12) * 4, (16 + 12) * 4
     assert picture.shape == (height, 3 * width + 8, 3)
     plain, middle, right = (picture[:, i * (width + 4) :][:, :width] for i in range(3))
-    assert (plain == stretch(image)[2:12, 2:18].repeat(4, 0).repeat(4, 1)).all()
-    corner = (2 * 4, 2 * 4)
+    assert (plain == stretch(image)[:22, :28].repeat(4, 0).repeat(4, 1)).all()
+    corner = (4 * 4, 4 * 4)
     assert tuple(middle[corner]) == tuple(WHITE)
     assert tuple(right[corner]) in set(map(tuple, CYCLE))
-    shared = (5 * 4, 8 * 4)  # where 2 begins: an edge of the prediction alone
+    shared = (7 * 4, 10 * 4)  # where 2 begins: an edge of the prediction alone
     assert (middle[shared] == plain[shared]).all()
     assert (right[shared] != plain[shared]).any()
 
@@ -164,10 +164,21 @@ def test_closeup_shows_image_truth_and_prediction_side_by_side():
 def test_closeup_dims_bystanders():
     labels = np.zeros((40, 40), np.int32)
     labels[10:15, 10:15], labels[10:15, 20:25] = 1, 2
-    picture = closeup(np.zeros((40, 40)), labels, labels, (10, 10, 15, 15), scale=1, margin=20)
-    truth = picture[:, 35 + 4 :]
+    picture = closeup(np.zeros((40, 40)), labels, labels, (10, 10, 15, 15), scale=1)
+    truth = picture[:, 27 + 4 :]
     assert tuple(truth[10, 10]) == (255, 255, 255)
     assert 128 < truth[10, 20, 0] < 200
+
+
+def test_closeup_can_be_about_some_of_the_cells_in_the_box():
+    labels = np.zeros((40, 40), np.int32)
+    labels[10:15, 10:15], labels[10:15, 15:20] = 7, 9
+    image, box = np.zeros((40, 40)), (10, 10, 15, 20)
+    picture = closeup(image, labels, labels, box, cells=([], [9]), scale=1)
+    truth, pred = picture[:, 32 + 4 : 2 * 32 + 4], picture[:, 2 * (32 + 4) :]
+    assert 128 < truth[10, 10, 0] < 200
+    assert tuple(truth[10, 15]) == (255, 255, 255)
+    assert not (set(map(tuple, pred.reshape(-1, 3))) & set(map(tuple, CYCLE)))
 
 
 @pytest.mark.parametrize("box", [(0, 0, 0, 5), (5, 0, 3, 5), (0, 0, 65, 5), (-1, 0, 5, 5)])

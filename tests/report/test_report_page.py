@@ -87,7 +87,7 @@ def test_the_page_tells_the_numbers_by_their_names(result: Path, run: Path, tmp_
     assert re.search(r"<b>0\.800</b><span>object F1 at IoU 0\.5</span>", text)
     assert "pixel F1" in text
     assert "lr: 0.125" in text
-    assert "Missed cells" in text
+    assert "Missed: true cells that were not found" in text
 
 
 def test_missing_columns_and_missing_history_are_no_trouble(run: Path, tmp_path: Path) -> None:

@@ -169,7 +169,8 @@ def _close_up(
     rows, cols = np.flatnonzero(members.any(axis=1)), np.flatnonzero(members.any(axis=0))
     box = (int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1)
     where = f"at row {(box[0] + box[2]) // 2}, column {(box[1] + box[3]) // 2}"
-    return closeup(image, pred, true, box), f"{_mistake_caption(mistake, true, pred)}, {where}"
+    picture = closeup(image, pred, true, box, cells=(mistake.pred, mistake.true))
+    return picture, f"{_mistake_caption(mistake, true, pred)}, {where}"
 
 
 def _mistake_caption(mistake: Mistake, true: Labels, pred: Labels) -> str:

@@ -1,132 +1,342 @@
-"""Figures, drawn from result files alone, as SVG text."""
+"""Figures, drawn from result files alone, for the page (SVG) or a paper (PNG, SVG, PDF).
+
+Lines and text are drawn in one ink, which the page replaces by its own text colour, so that
+figures suit light and dark pages alike.
+"""
 
 import io
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeAlias
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, which colour-blind readers can tell apart."""
+from cellshed.files import whole_file
 
-History = Sequence[Mapping[str, float]]
-Scores = Mapping[str, Any]
+History: TypeAlias = Sequence[Mapping[str, float]]
+Scores: TypeAlias = Mapping[str, Any]
+Figure: TypeAlias = Any  # matplotlib.figure.Figure, which is imported when the first is drawn
+P = ParamSpec("P")
+
+INK = "#1b2a34"
+COLORS = ("#0083cc", "#e07b00", "#00a078", "#cf72ad", "#b59f00", "#d5450f", "#7d86ff", "#8a6d5a")
+"""After Okabe and Ito, whom colour-blind readers thank; shades that show on white and on black."""
+MARKERS = "osD^vP*X"
+MISTAKES = {
+    "missed": "missed",
+    "gained": "extra",
+    "split": "split",
+    "merge": "merged",
+    "catastrophe": "mixed up",
+}
+"""Kind of mistake in scores.json -> its word on the page."""
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "cellshed",
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.alpha": 0.15,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+} | dict.fromkeys(
+    ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"),
+    INK,
+)
 
 
-def learning_curves(histories: Mapping[str, History]) -> str:
-    """Draw loss and validation F1 over steps, one colour a run.
+def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Let a function draw in the common style, whatever the user's matplotlibrc says."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        from matplotlib import rc_context
+
+        with rc_context():
+            _set_style()
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+@_styled
+def curves(
+    histories: Mapping[str, History], columns: Mapping[str, str], title: str, *, log: bool = False
+) -> Figure:
+    """Draw columns of training histories over the steps.
 
     Args:
-        histories: by the run's name, the rows of history.csv.
+        histories: by the run's name, the rows of history.csv; columns may be missing.
+        columns: of history.csv -> their words in the legend. With one run each column has a
+            colour, with several each run has one and the columns differ by their line.
+        title: of the figure.
+        log: logarithmic scale; scores from 0 to 1 otherwise.
     """
-    figure, (left, right) = _axes(2)
-    for color, (name, rows) in zip(_cycle(len(histories)), histories.items(), strict=True):
-        for column, style in (("loss", "-"), ("val_loss", ":")):
-            points = [(r["step"], r[column]) for r in rows if column in r]
+    figure, axis = _axes(title)
+    lines = ("-", "--", ":", "-.")
+    for k, (name, rows) in enumerate(histories.items()):
+        x = "step" if all("step" in row for row in rows) else "epoch"
+        axis.set_xlabel("training steps" if x == "step" else "epoch")
+        for c, (column, word) in enumerate(columns.items()):
+            points = [(row[x], row[column]) for row in rows if column in row]
             if points:
-                left.plot(*zip(*points, strict=True), style, color=color, label=f"{name} {column}")
-        points = [(r["step"], r["val_f1"]) for r in rows if "val_f1" in r]
-        if points:
-            right.plot(*zip(*points, strict=True), "-o", color=color, markersize=3, label=name)
-    left.set(xlabel="steps", ylabel="loss", yscale="log")
-    right.set(xlabel="steps", ylabel="object F1 at IoU 0.5, validation", ylim=(0, 1))
-    return _svg(figure, (left, right))
+                several = len(histories) > 1
+                axis.plot(
+                    *zip(*points, strict=True),
+                    linestyle=lines[c % 4] if several else "-",
+                    marker="o" if len(points) < 3 else None,
+                    color=_color(k if several else c),
+                    label=f"{name}, {word}" if several else word,
+                )
+    if log:
+        axis.set_yscale("log")
+        _label_logarithms(axis.yaxis)
+    else:
+        axis.set_ylim(0, 1)
+    _legend(figure, axis)
+    return figure
 
 
-def over_iou(results: Mapping[str, Scores], score: str) -> str:
-    """Draw a score over the IoU threshold, one line each.
+@_styled
+def over_iou(lines: Mapping[str, Scores], score: str, title: str) -> Figure:
+    """Draw a score over the IoU threshold, one line each; the line named "all" is black.
 
     Args:
-        results: by name, scores with "thresholds".
-        score: ap or f1.
+        lines: by name, scores with "thresholds".
+        score: "ap", "f1", "precision" or "recall".
+        title: of the figure.
     """
-    figure, (axis,) = _axes(1)
-    for color, (name, scores) in zip(_cycle(len(results)), results.items(), strict=True):
+    figure, axis = _axes(title)
+    for k, (name, scores) in enumerate(lines.items()):
         points = [(float(t), at[score]) for t, at in scores["thresholds"].items()]
-        points = [(t, value) for t, value in points if value is not None]
-        if points:
-            axis.plot(*zip(*points, strict=True), "-o", color=color, markersize=3, label=name)
-    names = {"ap": "AP = TP / (TP + FP + FN)", "f1": "object F1"}
-    axis.set(xlabel="IoU threshold", ylabel=names[score], ylim=(0, 1))
-    return _svg(figure, (axis,))
+        points = [point for point in points if point[1] is not None]
+        whole = name == "all"
+        axis.plot(
+            *(zip(*points, strict=True) if points else ([], [])),
+            marker=MARKERS[k % len(MARKERS)],
+            color=INK if whole else _color(k - ("all" in lines)),
+            linewidth=2.4 if whole else 1.3,
+            zorder=4 if whole else 3,
+            label=name,
+        )
+    axis.set(xlabel="IoU threshold", ylim=(0, 1))
+    _legend(figure, axis)
+    return figure
 
 
-def bars(results: Mapping[str, Mapping[str, Scores]], score: str = "f1@0.50") -> str:
-    """Draw a score by cell type with its 95 % intervals, one colour a result.
+@_styled
+def bars(groups: Mapping[str, Mapping[str, Scores]], title: str) -> Figure:
+    """Draw the object F1 at IoU 0.5 by cell type with its 95 % intervals, one colour a group.
 
     Args:
-        results: by the result's name: by cell type, scores with "intervals".
-        score: such as f1@0.50.
+        groups: by the result's name: by cell type, scores with "intervals".
+        title: of the figure.
     """
-    figure, (axis,) = _axes(1)
-    types = sorted({kind for scores in results.values() for kind in scores})
-    width = 0.8 / max(len(results), 1)
-    name, threshold = score.split("@")
-    for k, (color, (label, scores)) in enumerate(
-        zip(_cycle(len(results)), results.items(), strict=True)
-    ):
-        for place, kind in enumerate(types):
-            if kind not in scores:
+    names = list(dict.fromkeys(name for scores in groups.values() for name in scores))
+    figure, axis = _axes(title, height=_height(len(names), len(groups)))
+    for k, y, height, (group, scores) in _bar_places(groups):
+        for place, name in enumerate(names):
+            if name not in scores:
                 continue
-            value = scores[kind]["thresholds"][threshold][name] or 0.0
-            low, high = scores[kind]["intervals"].get(score, (value, value))
-            at = place + (k - (len(results) - 1) / 2) * width
-            axis.bar(at, value, width * 0.9, color=color, label=label if place == 0 else None)
-            axis.plot([at, at], [low, high], color="black", linewidth=1)
-    axis.set(ylabel="object F1 at IoU " + threshold.rstrip("0"), ylim=(0, 1))
-    axis.set_xticks(range(len(types)), types)
-    return _svg(figure, (axis,) if len(results) > 1 else ())
+            value = scores[name]["thresholds"]["0.50"]["f1"]
+            ends = scores[name].get("intervals", {}).get("f1@0.50")
+            axis.barh(place + y, value or 0, height, color=_color(k), label=group)
+            if ends:
+                axis.plot(ends, [place + y] * 2, color=INK, linewidth=1.2, zorder=4)
+            text = "none" if value is None else f"{value:.2f}"
+            _beside(axis, max(value or 0, ends[1] if ends else 0), place + y, text)
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlim=(0, 1.08), xticks=[0, 0.25, 0.5, 0.75, 1])
+    axis.grid(visible=False, axis="y")
+    axis.invert_yaxis()
+    _legend(figure, axis, several=len(groups) > 1)
+    return figure
 
 
-def f1_by_cells(images: Sequence[Scores]) -> str:
-    """Draw each image's F1 over its number of true cells, one colour a cell type."""
-    figure, (axis,) = _axes(1)
-    types = sorted({image["cell_type"] for image in images})
-    for color, kind in zip(_cycle(len(types)), types, strict=True):
-        of_kind = [image for image in images if image["cell_type"] == kind]
-        values = [image["thresholds"]["0.50"]["f1"] or 0.0 for image in of_kind]
-        axis.scatter(
-            [max(image["n_true"], 1) for image in of_kind],
-            *(values, 18),
-            color=color,
-            alpha=0.7,
-            label=kind or "images",
+@_styled
+def mistake_bars(groups: Mapping[str, Scores], title: str) -> Figure:
+    """Draw the number of mistakes of each kind for each 100 true cells, one colour a group.
+
+    Args:
+        groups: by name, scores with "mistakes" and "n_true".
+        title: of the figure.
+    """
+    figure, axis = _axes(title, height=_height(len(MISTAKES), len(groups)) + 0.2)
+    for k, y, height, (group, scores) in _bar_places(groups):
+        for place, kind in enumerate(MISTAKES):
+            count = (scores.get("mistakes") or {}).get(kind, 0)
+            share = 100 * count / max(scores["n_true"], 1)
+            axis.barh(place + y, share, height, color=_color(k), label=group)
+            text = f"{share:.1f}" if share >= 0.05 or not count else "< 0.1"
+            _beside(axis, share, place + y, text)
+    axis.set_yticks(range(len(MISTAKES)), list(MISTAKES.values()))
+    axis.set(xlabel="for each 100 true cells")
+    axis.margins(x=0.12)
+    axis.grid(visible=False, axis="y")
+    axis.invert_yaxis()
+    _legend(figure, axis, several=len(groups) > 1)
+    return figure
+
+
+@_styled
+def f1_by_cells(groups: Mapping[str, Sequence[Scores]], title: str) -> Figure:
+    """Draw each image's object F1 at IoU 0.5 over its number of true cells, one colour a group.
+
+    Args:
+        groups: by name, scores of images. Images without a true cell aren't drawn.
+        title: of the figure.
+    """
+    figure, axis = _axes(title)
+    for k, (name, images) in enumerate(groups.items()):
+        shown = [image for image in images if image["n_true"]]
+        axis.plot(
+            [image["n_true"] for image in shown],
+            [image["thresholds"]["0.50"]["f1"] or 0 for image in shown],
+            MARKERS[k % len(MARKERS)],
+            color=_color(k),
+            alpha=0.75,
+            label=name,
         )
-    axis.set(xlabel="true cells in the image", xscale="log", ylabel="object F1 at IoU 0.5")
-    axis.set_ylim(0, 1)
-    return _svg(figure, (axis,))
+    axis.set(xscale="log", xlabel="true cells in the image", ylim=(0, 1))
+    _label_logarithms(axis.xaxis)
+    _legend(figure, axis, several=len(groups) > 1)
+    return figure
 
 
-def _cycle(count: int) -> list[str]:
-    return [COLORS[k % len(COLORS)] for k in range(count)]
+@_styled
+def f1_histogram(groups: Mapping[str, Sequence[Scores]], title: str) -> Figure:
+    """Draw how many images have which object F1 at IoU 0.5, in steps of 0.05.
+
+    Args:
+        groups: by name, scores of images.
+        title: of the figure.
+    """
+    figure, axis = _axes(title)
+    values = {
+        name: [image["thresholds"]["0.50"]["f1"] or 0 for image in images if image["n_true"]]
+        for name, images in groups.items()
+    }
+    edges = [k / 20 for k in range(21)]
+    for k, (name, of_group) in enumerate(values.items()):
+        style = {"histtype": "stepfilled", "alpha": 0.85} if len(groups) == 1 else {}
+        axis.hist(of_group, edges, color=_color(k), label=name, **({"histtype": "step"} | style))
+    axis.set(xlim=(0, 1), xlabel="object F1 at IoU 0.5", ylabel="images")
+    axis.yaxis.get_major_locator().set_params(integer=True)
+    _legend(figure, axis, several=len(groups) > 1)
+    return figure
 
 
-def _axes(count: int) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
+def to_svg(figure: Figure, description: str) -> str:
+    """Return a figure as an SVG element for a page: text as text, colours of the page.
 
-    figure = Figure(figsize=(4.6 * count, 3.1), layout="constrained")
-    axes = figure.subplots(1, count, squeeze=False)[0]
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.25)
-        axis.set_axisbelow(True)
-    return figure, axes
+    Args:
+        figure: of one of the functions above.
+        description: for readers who don't see it.
+    """
+    from html import escape
+
+    text = io.StringIO()
+    _save(figure, text, "svg")
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r"#([\w-]+)", svg))
+    svg = re.sub(r' id="([\w-]+)"', lambda m: m[0] if m[1] in used else "", svg)
+    svg = re.sub(r"font: ([\d.]+px|(?:bold|700) [\d.]+px) [^;\"]*", r"font: \1 sans-serif", svg)
+    opening = svg[: svg.index(">") + 1]
+    size = re.search(r'viewBox="[^"]*"', opening)
+    assert size is not None
+    label = escape(description)
+    return (
+        f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {size[0]} role="img" '
+        f'aria-label="{label}">' + svg[len(opening) :].replace(INK, "currentColor")
+    )
 
 
-def _svg(figure: Any, with_legend: Sequence[Any]) -> str:
-    """Return the figure as an SVG element without a fixed size, text kept as text."""
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as .svg, .png (300 dpi) or .pdf, whole or not at all."""
+    kind = Path(path).suffix.lower().lstrip(".")
+    if kind not in ("svg", "png", "pdf"):
+        raise ValueError(f"{path}: figures are written as .svg, .png or .pdf")
+    with whole_file(path) as temporary:
+        _save(figure, temporary, kind)
+
+
+def _save(figure: Figure, file: Any, kind: str) -> None:
     from matplotlib import rc_context
 
-    for axis in with_legend:
-        if axis.get_legend_handles_labels()[1]:
-            axis.legend(fontsize=7, frameon=False)
-    text = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cellshed"}):
-        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    return re.sub(
-        r'(<svg[^>]*?) width="[^"]*"',
-        r"\1",
-        re.sub(r' height="[^"]*pt"', "", svg, count=1),
-        count=1,
-    )
+    metadata = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    with rc_context():
+        _set_style()
+        figure.savefig(file, format=kind, metadata=metadata, transparent=kind == "svg", dpi=300)
+
+
+def _set_style() -> None:
+    from matplotlib import rcdefaults, rcParams
+
+    rcdefaults()
+    rcParams.update(_STYLE)
+
+
+def _axes(title: str, height: float = 2.9) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure as New
+
+    figure = New(figsize=(4.6, height), layout="constrained")
+    axis = figure.subplots()
+    axis.set_title(title)
+    return figure, axis
+
+
+def _bar_places(groups: Mapping[str, Any]) -> Iterator[tuple[int, float, float, tuple[str, Any]]]:
+    """Yield each group's number, the place and height of its bars within a row, and the group."""
+    height = 0.8 / max(len(groups), 1)
+    for k, item in enumerate(groups.items()):
+        yield k, (k - (len(groups) - 1) / 2) * height, height * 0.92, item
+
+
+def _height(rows: int, groups: int) -> float:
+    """Return the height in inches of a figure with rows of bars."""
+    return 0.7 + max(rows, 3) * (0.12 + 0.15 * groups) + (0.25 if groups > 1 else 0)
+
+
+def _beside(axis: Any, x: float, y: float, text: str) -> None:
+    axis.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7)
+
+
+def _label_logarithms(axis: Any) -> None:
+    """Write numbers out, also at 2 and 5 if an axis spans less than three powers of ten.
+
+    Args:
+        axis: x axis or y axis of an axes.
+    """
+
+    def text(value: float, _: int) -> str:
+        low, high = axis.get_view_interval()
+        leading = f"{value:.0e}"[0]
+        return f"{value:,.7g}" if leading in ("1" if high > 1000 * low else "125") else ""
+
+    axis.set_major_formatter(text)
+    axis.set_minor_formatter(text)
+
+
+def _color(k: int) -> str:
+    return COLORS[k % len(COLORS)]
+
+
+def _legend(figure: Figure, axis: Any, *, several: bool = True) -> None:
+    """Put the legend below the axes, each name once; none if there is nothing to tell apart."""
+    handles, labels = axis.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    if several and once:
+        longest = max(map(len, once))
+        columns = max(1, min(len(once), 4, 60 // (longest + 6)))
+        figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=columns)

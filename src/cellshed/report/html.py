@@ -1,34 +1,42 @@
 """One self-contained HTML page of runs and results: it works offline and can be sent around."""
 
-import base64
 from collections.abc import Sequence
-from html import escape
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 import cellshed
 from cellshed.files import write_text
-from cellshed.report import figures
-from cellshed.report.results import Result, Run, read_folder
+from cellshed.report import score_sections as scores
+from cellshed.report.markup import Child, Html, join, table, tag
+from cellshed.report.picture_section import pictures
+from cellshed.report.results import Result, Run, read_folders
+from cellshed.report.run_section import training
 
-_MISTAKES = {
-    "correct": "correct",
-    "missed": "missed",
-    "gained": "extra",
-    "split": "splits",
-    "merge": "merges",
-    "catastrophe": "catastrophes",
+_WORDS = {
+    "object F1": "2 TP / (2 TP + FP + FN) over cells. A predicted cell is found (TP) if its "
+    "overlap with a true one, divided by their union (IoU), exceeds the threshold; otherwise it is "
+    "extra (FP). A true cell without such a partner is missed (FN). Counts are summed over all "
+    "images before they are divided.",
+    "pixel F1, pixel IoU": "cells against background, whatever cell a pixel belongs to: it doesn't "
+    "tell whether neighbours were separated. Not to be compared with object F1.",
+    "AP, mean AP": "TP / (TP + FP + FN) over cells at one IoU threshold, and its mean over 0.50, "
+    "0.55 ... 0.95 (often called mSA). Not the COCO AP.",
+    "PQ, AJI, SEG": "panoptic quality: F1 times the mean IoU of found cells. Aggregated Jaccard "
+    "index. Mean over true cells of the IoU with the predicted cell that covers more than half of "
+    "each, 0 where there is none.",
+    "COCO AP, AR, AFNR": "area under the precision-recall curve of cells ranked by confidence, by "
+    "LIVECell's protocol: at most 2,000 cells an image; s below 324 px, m to 961 px, l above. "
+    "AFNR is 1 - AR.",
+    "mistakes": "a cell is correct if its IoU exceeds 0.6. Of the others, cells that overlap by an "
+    "IoU of 0.1 or more, or by more than half of one of them, belong together: one true with "
+    "several predicted is split, several true with one are merged, several with several mixed up; "
+    "those alone are missed or extra. Splits, merges and mix-ups count groups.",
+    "0.818\u20130.877": "small print: the 95 % interval, by bootstrap over images. So far might a "
+    "score move with other images of the same kind. A single image has none.",
 }
-_PICTURES = {
-    "best": "Best images",
-    "worst": "Worst images",
-    "missed": "Missed cells",
-    "extra": "Extra cells",
-    "split": "Split cells",
-    "merge": "Merged cells",
-}
-_COCO = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR", "ARs", "ARm", "ARl", "AFNR")
 
 
 def report(inputs: str | Path | Sequence[str | Path], out: str | Path) -> None:
@@ -41,264 +49,124 @@ def report(inputs: str | Path | Sequence[str | Path], out: str | Path) -> None:
     Raises:
         ValueError: a folder is neither, or a file in it is damaged.
     """
-    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    found = [read_folder(path) for path in listed]
+    found = read_folders([inputs] if isinstance(inputs, str | Path) else inputs)
     runs = [item for item in found if isinstance(item, Run)]
     results = [item for item in found if isinstance(item, Result)]
-    parts = [_tiles(results), _scores(results), _types(results), _pictures(results)]
-    parts += [_images(results), _training(runs), _words() if results else "", _origin(found)]
-    write_text(out, _page("\n".join(part for part in parts if part)))
+    sections: dict[str, Child] = {}
+    if results:
+        sections |= _result_sections(results)
+    if runs:
+        sections["Training"] = training(runs)
+    if results:
+        sections["How to read it"] = tag(
+            "dl", [(tag("dt", word), tag("dd", text)) for word, text in _WORDS.items()]
+        )
+    sections["Origin"] = _origin(found)
+    write_text(out, _page(_title(found), sections))
 
 
-def _page(body: str) -> str:
+def _result_sections(results: Sequence[Result]) -> dict[str, Child]:
+    several = len(results) > 1
+    tables = [
+        (tag("h3", r.name) if several else None, list(scores.score_tables(r))) for r in results
+    ]
+    images = [(tag("h3", r.name) if several else None, scores.image_table(r)) for r in results]
+    sections: dict[str, Child] = {
+        "At a glance": scores.glance(results),
+        "Scores": [scores.plots(results), tables],
+    }
+    shown = pictures(results)
+    if shown:
+        sections["Pictures"] = shown
+    sections["Images"] = [scores.image_plots(results), images]
+    return sections
+
+
+def _title(found: Sequence[Run | Result]) -> str:
+    return ", ".join(dict.fromkeys(item.name for item in found))
+
+
+def _page(title: str, sections: dict[str, Child]) -> str:
     folder = package_files("cellshed.report")
     style, script = ((folder / name).read_text("utf-8") for name in ("page.css", "page.js"))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>cellshed report</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f"<header><h1>cellshed report</h1></header>\n<main>\n{body}\n</main>\n"
-        f"<script>\n{script}</script>\n</body>\n</html>\n"
+    links = {name: name.lower().replace(" ", "-") for name in sections}
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", f"{title}: cellshed report"),
+        tag("style", Html(style)),
     )
-
-
-def _section(title: str, *parts: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n" + "\n".join(parts) + "\n</section>"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """Return a table of cells that are HTML already; the first column names the row."""
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    lines = [
-        "<tr>" + f"<th>{first}</th>" + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
-        for first, *rest in rows
-    ]
-    attribute = f' class="{kind}"' if kind else ""
-    body = "\n".join(lines)
-    return (
-        f'<div class="wide"><table{attribute}>\n<thead><tr>{top}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
-
-
-def _number(value: float | None, ends: Sequence[float] | None = None) -> str:
-    if value is None:
-        return "-"
-    text = f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
-    if ends:
-        text += f" <small>{ends[0]:.3f} to {ends[1]:.3f}</small>"
-    return text
-
-
-def _tiles(results: Sequence[Result]) -> str:
-    tiles = []
-    for result in results:
-        pooled = result.scores["pooled"]
-        for name, value, score in (
-            ("object F1 at IoU 0.5", pooled["thresholds"]["0.50"]["f1"], "f1@0.50"),
-            ("mean AP, IoU 0.5 to 0.95", pooled["mean_ap"], "mean_ap"),
-            ("pixel F1", pooled["pixel"]["f1"], "pixel.f1"),
-        ):
-            ends = pooled["intervals"].get(score)
-            tiles.append(
-                f'<div class="tile"><b>{_number(value)}</b><span>{name}</span>'
-                + (f"<small>95 %: {ends[0]:.3f} to {ends[1]:.3f}</small>" if ends else "")
-                + f"<small>{escape(result.name)}</small></div>"
-            )
-        cells = f"{pooled['n_true']:,} true, {pooled['n_pred']:,} predicted"
-        tiles.append(
-            f'<div class="tile"><b>{len(result.scores["images"])}</b><span>images</span>'
-            f"<small>{cells} cells</small><small>{escape(result.name)}</small></div>"
-        )
-    return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
-
-
-def _scores(results: Sequence[Result]) -> str:
-    if not results:
-        return ""
-    lines = {r.name: r.scores["pooled"] for r in results}
-    if len(results) == 1:
-        lines = {"all": results[0].scores["pooled"]} | results[0].scores["cell_types"]
-    return _section(
-        "Scores",
-        _table(("IoU threshold", *results[0].scores["pooled"]["thresholds"]), _f1_rows(lines)),
-        '<div class="figures">',
-        figures.over_iou(lines, "ap"),
-        figures.over_iou(lines, "f1"),
-        "</div>",
-        _overall(results),
-    )
-
-
-def _f1_rows(lines: dict[str, Any]) -> list[list[str]]:
-    return [
-        [f"object F1, {escape(name)}"] + [_number(at["f1"]) for at in scores["thresholds"].values()]
-        for name, scores in lines.items()
-    ]
-
-
-def _overall(results: Sequence[Result]) -> str:
-    head = ["", *(result.name for result in results)]
-    pooled = [result.scores["pooled"] for result in results]
-
-    def row(name: str, score: str, values: Sequence[float | None]) -> list[str]:
-        ends = [scores["intervals"].get(score) for scores in pooled]
-        return [name, *(_number(v, e) for v, e in zip(values, ends, strict=True))]
-
-    at = [scores["thresholds"]["0.50"] for scores in pooled]
-    rows = [
-        row("object F1 at IoU 0.5", "f1@0.50", [s["f1"] for s in at]),
-        row("precision at IoU 0.5", "precision@0.50", [s["precision"] for s in at]),
-        row("recall at IoU 0.5", "recall@0.50", [s["recall"] for s in at]),
-        row("mean AP = TP / (TP + FP + FN)", "mean_ap", [s["mean_ap"] for s in pooled]),
-        row("PQ", "pq", [s["pq"] for s in pooled]),
-        row("AJI", "aji", [s["aji"] for s in pooled]),
-        row("SEG", "seg", [s["seg"] for s in pooled]),
-        row("pixel IoU", "pixel.iou", [s["pixel"]["iou"] for s in pooled]),
-        row("pixel F1", "pixel.f1", [s["pixel"]["f1"] for s in pooled]),
-    ]
-    without = [s["without_small"]["thresholds"]["0.50"]["f1"] for s in pooled]
-    small = results[0].scores.get("small", "?")
-    rows.append(
-        row(
-            f"object F1 at IoU 0.5 without cells below {small} px", "without_small.f1@0.50", without
-        )
-    )
-    rows += [
-        row(
-            f"COCO {name}, LIVECell's protocol",
-            f"coco.{name}",
-            [s["coco"].get(name) for s in pooled],
-        )
-        for name in _COCO
-    ]
-    rows += [
-        row(f"cells: {word}", "", [s["mistakes"].get(kind) for s in pooled])
-        for kind, word in _MISTAKES.items()
-    ]
-    return _table(head, rows)
-
-
-def _types(results: Sequence[Result]) -> str:
-    by_type = {r.name: r.scores["cell_types"] for r in results if r.scores["cell_types"]}
-    if not by_type:
-        return ""
-    rows = [
-        [
-            escape(kind if len(by_type) == 1 else f"{kind}, {name}"),
-            *(_number(scores[count]) for count in ("n_images", "n_true", "n_pred")),
-            *(
-                _number(value, scores["intervals"].get(score))
-                for score, value in (
-                    ("f1@0.50", scores["thresholds"]["0.50"]["f1"]),
-                    ("mean_ap", scores["mean_ap"]),
-                    ("pixel.f1", scores["pixel"]["f1"]),
-                )
-            ),
-            *(_number(scores["mistakes"].get(kind)) for kind in _MISTAKES),
-        ]
-        for name, types in by_type.items()
-        for kind, scores in types.items()
-    ]
-    head = ("", "images", "true", "predicted", "object F1 at IoU 0.5", "mean AP", "pixel F1")
-    return _section(
-        "Cell types",
-        f'<div class="figures">{figures.bars(by_type)}</div>',
-        _table((*head, *_MISTAKES.values()), rows),
-    )
-
-
-def _pictures(results: Sequence[Result]) -> str:
-    parts = []
-    for kind, title in _PICTURES.items():
-        shown = [
-            _figure(result.path / entry["file"], f"{entry['image']}: {entry['caption']}")
-            for result in results
-            for entry in result.pictures()
-            if entry["kind"] == kind
-        ]
-        if shown:
-            size = "large" if kind in ("best", "worst") else "small"
-            parts.append(f'<h3>{title}</h3>\n<div class="gallery {size}">{"".join(shown)}</div>')
-    return _section("Pictures", *parts) if parts else ""
-
-
-def _figure(path: Path, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    text = escape(caption)
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{text}" loading="lazy">'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
-
-
-def _images(results: Sequence[Result]) -> str:
-    parts = []
-    for result in results:
-        rows = [
+    body = tag(
+        "body",
+        tag(
+            "header",
+            tag("h1", "cellshed report ", tag("span", title)),
+            tag("nav", [(tag("a", name, href=f"#{link}"), " ") for name, link in links.items()]),
+        ),
+        tag(
+            "main",
             [
-                escape(image["name"]),
-                escape(image["cell_type"]),
-                *(_number(image[count]) for count in ("n_true", "n_pred")),
-                *(_number(image["thresholds"]["0.50"][s]) for s in ("f1", "precision", "recall")),
-                *(_number(image["pixel"]["f1"]), _number(image["mean_ap"])),
-                *(_number(image["mistakes"].get(kind)) for kind in _MISTAKES),
-            ]
-            for image in result.scores["images"]
-        ]
-        head = ["image", "cell type", "true", "predicted", "object F1", "precision", "recall"]
-        head += ["pixel F1", "mean AP", *_MISTAKES.values()]
-        plot = figures.f1_by_cells(result.scores["images"])
-        parts.append(f'<h3>{escape(result.name)}</h3>\n<div class="figures">{plot}</div>')
-        parts.append(_table(head, rows, "sortable"))
-    return _section("Images", *parts) if parts else ""
+                tag("section", tag("h2", name), "\n", part, id=links[name])
+                for name, part in sections.items()
+            ],
+        ),
+        tag("script", Html(script)),
+    )
+    return f'<!doctype html>\n<html lang="en">\n{head}\n{body}\n</html>\n'
 
 
-def _training(runs: Sequence[Run]) -> str:
-    if not runs:
-        return ""
-    curves = {run.name: run.history for run in runs if run.history}
-    parts = [f'<div class="figures">{figures.learning_curves(curves)}</div>'] if curves else []
-    parts += [
-        f"<details><summary>Settings of {escape(run.name)}</summary>"
-        f"<pre>{escape(run.settings)}</pre></details>"
-        for run in runs
-    ]
-    return _section("Training", *parts)
-
-
-def _words() -> str:
-    words = {
-        "object F1": "2 TP / (2 TP + FP + FN) over cells: a predicted cell is a hit if its IoU "
-        "with a true one exceeds the threshold. Pooled: counts are summed over images first.",
-        "pixel F1, pixel IoU": "foreground against background, whatever cell a pixel belongs to.",
-        "AP = TP / (TP + FP + FN)": "also called Jaccard or mSA; mean AP is its mean over the IoU "
-        "thresholds. Not the COCO AP, which is the area under a precision-recall curve.",
-        "COCO AP, AR, AFNR": "LIVECell's protocol: at most 2,000 cells an image; small below 324 "
-        "px, medium to 961 px, large above; AFNR = 1 - AR.",
-        "splits, merges, catastrophes": "one true cell found as several; several found as one; "
-        "several found as several others. Links count from IoU 0.1, hits from 0.6.",
-        "pictures": "light blue: found, the prediction's outline. Orange: a true cell that was not "
-        "found. Pink: a predicted cell that is none. Close-ups show the image, the true outlines "
-        "(white) and the predicted ones (coloured) from left to right.",
-        "intervals": "95 %, by bootstrap over images: how far the score would move with other "
-        "images of the same kind.",
-    }
-    items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in words.items())
-    return _section("How to read it", f"<dl>{items}</dl>")
-
-
-def _origin(found: Sequence[Run | Result]) -> str:
-    rows = [["cellshed", cellshed.__version__]]
+def _origin(found: Sequence[Run | Result]) -> Html:
+    rows: list[list[Child]] = []
     for item in found:
-        if isinstance(item, Run):
-            rows.append([f"run {escape(item.name)}", escape(item.environment.get("command", ""))])
-            packages = item.environment.get("packages", {})
-            rows.append(["packages", escape(", ".join(f"{k} {v}" for k, v in packages.items()))])
-            continue
-        rows.append([f"truth of {escape(item.name)}", escape(str(item.scores.get("truth", "")))])
-        rows.append([f"cells of {escape(item.name)}", escape(str(item.scores.get("pred", "")))])
-        model = item.scores.get("model")
-        if model:
-            rows.append(["data licence", escape(model.get("licence") or "not stated")])
-    return _section("Origin", _table(("", ""), rows, "origin"))
+        listed = _run_origin(item) if isinstance(item, Run) else _result_origin(item)
+        rows += [[name, text] for name, text in listed.items() if text]
+    rows.append(["this page", f"cellshed {cellshed.__version__}"])
+    details = [
+        tag(
+            "details",
+            tag("summary", f"Model of {item.name}"),
+            tag("pre", yaml.safe_dump(item.scores["model"], sort_keys=False, allow_unicode=True)),
+        )
+        for item in found
+        if isinstance(item, Result) and item.scores.get("model")
+    ]
+    return join([table(["", ""], rows, "plain"), details])
+
+
+def _run_origin(run: Run) -> dict[str, str]:
+    environment = run.environment
+    system = [environment.get("platform"), environment.get("python")]
+    packages = environment.get("packages") or {}
+    return {
+        f"run {run.name}": str(run.path),
+        "command": str(environment.get("command", "")),
+        "system": ", Python ".join(str(part) for part in system if part),
+        "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),
+        "trained on": _data(run.card),
+        "licence of its data": str(run.card.get("licence") or run.settings.get("licence") or ""),
+    }
+
+
+def _result_origin(result: Result) -> dict[str, str]:
+    tree = result.scores
+    model = tree.get("model") or {}
+    return {
+        f"result {result.name}": str(result.path),
+        "truth": ", split ".join(str(tree[key]) for key in ("truth", "split") if tree.get(key)),
+        "predicted cells": str(tree.get("pred", "")),
+        "model": str(model.get("name", "")),
+        "model trained on": _data(model),
+        "licence of its data": str(model.get("licence") or ""),
+    }
+
+
+def _data(card: dict[str, Any]) -> str:
+    """Return the stores that a model was trained on, by the beginning of their hash."""
+    stores = (card.get("data") or {}).get("train") or []
+    return "; ".join(
+        f"{store.get('images', '?')} images, {store.get('cells', '?')} cells, store "
+        f"{str(store.get('hash', '?'))[:12]}"
+        for store in stores
+        if isinstance(store, dict)
+    )

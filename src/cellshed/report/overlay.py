@@ -29,6 +29,7 @@ CYCLE = np.array(
 )
 WHITE = np.array((255, 255, 255), dtype=np.uint8)
 MATCHED, EXTRA, MISSED = CYCLE[0], CYCLE[3], CYCLE[1]
+_MARGIN = 12  # pixels of the image shown around the box of a close-up
 _SAMPLE = 1 << 20  # pixels from which percentiles are read
 
 
@@ -52,12 +53,12 @@ def draw(image: Image, labels: Labels, truth: Labels | None = None, boxes: bool 
         _check_shape(name, array, canvas)
     if truth is not None:
         ids = _dense(truth)
-        _outline(canvas, ids, _one_colour(ids, WHITE), dotted=True)
+        _outline(canvas, ids, _one_colour(ids, WHITE), 1, dotted=True)
     ids = _dense(labels)
     colors = CYCLE[_color_cells(ids, int(ids.max(initial=0)), len(CYCLE))]
     if boxes:
         _draw_boxes(canvas, _bounding_boxes(ids, len(colors)), colors)
-    _outline(canvas, ids, colors, dotted=False)
+    _outline(canvas, ids, colors, 1, dotted=False)
     return canvas
 
 
@@ -80,10 +81,10 @@ def draw_matches(
     _check_shape("truth", truth, canvas)
     found, true = (np.fromiter(numbers, dtype=np.int64) for numbers in matched)
     missed = _dense(np.where(np.isin(truth, true), 0, truth))
-    _outline(canvas, missed, _one_colour(missed, MISSED), dotted=False)
+    _outline(canvas, missed, _one_colour(missed, MISSED), 1, dotted=False)
     for number, color in ((True, EXTRA), (False, MATCHED)):
         ids = _dense(np.where(np.isin(labels, found, invert=not number), 0, labels))
-        _outline(canvas, ids, _one_colour(ids, color), dotted=False)
+        _outline(canvas, ids, _one_colour(ids, color), 1, dotted=False)
     return canvas
 
 
@@ -92,8 +93,9 @@ def closeup(
     labels: Labels,
     truth: Labels,
     box: tuple[int, int, int, int],
+    *,
+    cells: tuple[Iterable[int], Iterable[int]] | None = None,
     scale: int | None = None,
-    margin: int = 12,
 ) -> Rgb:
     """Enlarge a part of the image: as it is, with the true and with the predicted outlines.
 
@@ -101,10 +103,10 @@ def closeup(
         image: (H, W) or (H, W, C), any numeric dtype; stretched as a whole, not the part.
         labels: integer (H, W), the prediction; solid coloured outlines.
         truth: integer (H, W); white outlines.
-        box: y0, x0, y1, x1 of what is to be seen, end exclusive. Cells without a pixel in it
-            are drawn dimmed.
+        box: y0, x0, y1, x1 of what is to be seen, end exclusive. A margin is shown around it.
+        cells: label numbers, in the prediction and in the truth, that the picture is about; the
+            others are drawn dimmed. By default those with a pixel in the box.
         scale: enlargement; by default the largest that keeps each panel within 240 px.
-        margin: pixels of the image shown around the box.
 
     Returns:
         uint8 (h, 3 w + gaps, 3): image, truth, prediction from left to right.
@@ -116,16 +118,18 @@ def closeup(
     y0, x0, y1, x1 = (int(value) for value in box)
     if not (0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width):
         raise ValueError(f"box {box}: give y0 < y1 <= {height} and x0 < x1 <= {width}")
-    window = np.s_[max(y0 - margin, 0) : y1 + margin, max(x0 - margin, 0) : x1 + margin]
+    if cells is None:
+        cells = (np.unique(labels[y0:y1, x0:x1]), np.unique(truth[y0:y1, x0:x1]))
+    window = np.s_[max(y0 - _MARGIN, 0) : y1 + _MARGIN, max(x0 - _MARGIN, 0) : x1 + _MARGIN]
     plain = stretch(image)[window]
     factor = scale or max(1, 240 // max(plain.shape[:2]))
     plain = _enlarge(plain, factor)
-    panels = [plain]
-    for array, color in ((truth, WHITE), (labels, None)):
-        ids = _enlarge(array[window], factor)
-        panels.append(_outline_inside(plain, ids, array[y0:y1, x0:x1], color))
     gap = np.full((plain.shape[0], 4, 3), 255, dtype=np.uint8)
-    return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
+    panels = [plain]
+    for array, bright, color in ((truth, cells[1], WHITE), (labels, cells[0], None)):
+        ids = _enlarge(array[window], factor)
+        panels += [gap, _outline_bright(plain, ids, list(bright), color, max(1, factor // 2))]
+    return np.concatenate(panels, axis=1)
 
 
 def stretch(image: Image, low: float = 1.0, high: float = 99.0) -> Rgb:
@@ -193,10 +197,10 @@ def _one_colour(ids: NDArray[np.int32], color: NDArray[np.uint8]) -> Rgb:
     return np.tile(color, (int(ids.max(initial=0)) + 1, 1))
 
 
-def _outline_inside(
-    plain: Rgb, ids: Labels, inside: Labels, color: NDArray[np.uint8] | None
+def _outline_bright(
+    plain: Rgb, ids: Labels, bright: list[int], color: NDArray[np.uint8] | None, width: int
 ) -> Rgb:
-    """Draw outlines; those of cells that aren't among `inside` at half strength."""
+    """Draw outlines; those of cells that aren't among `bright` at less than half strength."""
     canvas = plain.copy()
     faint = plain.copy()
     dense = _dense(ids)
@@ -204,10 +208,10 @@ def _outline_inside(
         colors = CYCLE[_color_cells(dense, int(dense.max(initial=0)), len(CYCLE))]
     else:
         colors = _one_colour(dense, color)
-    _outline(canvas, np.where(np.isin(ids, inside), dense, 0), colors, dotted=False)
-    _outline(faint, np.where(np.isin(ids, inside), 0, dense), colors, dotted=False)
+    _outline(canvas, np.where(np.isin(ids, bright), dense, 0), colors, width, dotted=False)
+    _outline(faint, np.where(np.isin(ids, bright), 0, dense), colors, width, dotted=False)
     outside = (faint != plain).any(axis=2)
-    canvas[outside] = (faint[outside] / 3 + plain[outside] * (2 / 3)).astype(np.uint8)
+    canvas[outside] = (0.45 * faint[outside] + 0.55 * plain[outside]).astype(np.uint8)
     return canvas
 
 
@@ -216,20 +220,23 @@ def _enlarge(array: NDArray[Any], factor: int) -> NDArray[Any]:
 
 
 @njit(cache=True, nogil=True)
-def _outline(canvas: Any, ids: Any, colors: Any, dotted: bool) -> None:
-    """Paint each cell pixel that has a 4-neighbour of another number. The frame is no edge."""
-    height, width = ids.shape
-    for y in range(height):
-        for x in range(width):
+def _outline(canvas: Any, ids: Any, colors: Any, width: int, dotted: bool) -> None:
+    """Paint cell pixels within `width` of another number, across or down. The frame is no edge."""
+    rows, columns = ids.shape
+    for y in range(rows):
+        for x in range(columns):
             k = ids[y, x]
             if k == 0 or (dotted and (y + x) % 4 >= 2):
                 continue
-            edge = (
-                (y > 0 and ids[y - 1, x] != k)
-                or (y + 1 < height and ids[y + 1, x] != k)
-                or (x > 0 and ids[y, x - 1] != k)
-                or (x + 1 < width and ids[y, x + 1] != k)
-            )
+            edge = False
+            for step in range(1, width + 1):
+                edge = (
+                    edge
+                    or (y >= step and ids[y - step, x] != k)
+                    or (y + step < rows and ids[y + step, x] != k)
+                    or (x >= step and ids[y, x - step] != k)
+                    or (x + step < columns and ids[y, x + step] != k)
+                )
             if edge:
                 for c in range(3):
                     canvas[y, x, c] = colors[k, c]

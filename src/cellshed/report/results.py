@@ -2,9 +2,17 @@
 
 import csv
 import json
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+Tree = dict[str, Any]
+FORMAT = 1
+"""Of scores.json, as far as it is known here."""
 
 
 @dataclass(frozen=True)
@@ -13,11 +21,22 @@ class Run:
 
     path: Path
     name: str
-    settings: str
-    """config.yaml, as text."""
-    history: list[dict[str, float]]
+    settings: Tree
+    """What config.yaml holds."""
+    history: list[dict[str, float]] = field(default_factory=list)
     """One entry an epoch; a column that an epoch lacks is missing."""
-    environment: dict[str, Any]
+    environment: Tree = field(default_factory=dict)
+    card: Tree = field(default_factory=dict)
+    """What model.yaml of the best model holds."""
+
+    def best(self) -> dict[str, float]:
+        """Return the epoch that the best model comes from, or else the one of the best F1."""
+        epoch = (self.card.get("scores") or {}).get("epoch")
+        for row in self.history:
+            if epoch is not None and row.get("epoch") == epoch:
+                return row
+        judged = [row for row in self.history if "val_f1" in row]
+        return max(judged, key=lambda row: row["val_f1"], default={})
 
 
 @dataclass(frozen=True)
@@ -26,13 +45,53 @@ class Result:
 
     path: Path
     name: str
-    scores: dict[str, Any]
+    scores: Tree
     """What scores.json holds."""
 
-    def pictures(self) -> list[dict[str, str]]:
-        """Return the gallery's entries whose picture is there."""
-        entries: list[dict[str, str]] = self.scores.get("gallery", [])
-        return [entry for entry in entries if (self.path / entry["file"]).is_file()]
+    @property
+    def pooled(self) -> Tree:
+        """Scores of all images together."""
+        pooled: Tree = self.scores["pooled"]
+        return pooled
+
+    @property
+    def cell_types(self) -> dict[str, Tree]:
+        """Scores by cell type."""
+        types: dict[str, Tree] = self.scores.get("cell_types") or {}
+        return types
+
+    @property
+    def images(self) -> list[Tree]:
+        """Scores of each image."""
+        images: list[Tree] = self.scores["images"]
+        return images
+
+    def pictures(self) -> Iterator[tuple[Tree, Path]]:
+        """Yield the gallery's entries whose picture is there, and its path within the folder."""
+        for entry in self.scores.get("gallery") or []:
+            path = self.path / entry["file"]
+            if path.is_file() and path.resolve().is_relative_to(self.path.resolve()):
+                yield entry, path
+
+
+def read_folders(paths: Iterable[str | Path]) -> list[Run | Result]:
+    """Read run folders and results of evaluate, named so that each name occurs once.
+
+    Raises:
+        ValueError: there is none, a folder is neither, or a file in it is damaged.
+    """
+    found = [read_folder(path) for path in dict.fromkeys(Path(path) for path in paths)]
+    if not found:
+        raise ValueError("nothing to report on: give run folders or results of cellshed evaluate")
+    for depth in range(2, 9):
+        often = Counter((type(item), item.name) for item in found)
+        found = [
+            replace(item, name="/".join(item.path.resolve().parts[-depth:]))
+            if often[type(item), item.name] > 1
+            else item
+            for item in found
+        ]
+    return found
 
 
 def read_folder(path: str | Path) -> Run | Result:
@@ -42,30 +101,61 @@ def read_folder(path: str | Path) -> Run | Result:
         ValueError: it is neither, or a file in it is damaged.
     """
     path = Path(path)
+    name = path.resolve().name
     if (path / "scores.json").is_file():
-        return Result(path, path.name, _read_json(path / "scores.json"))
+        return Result(path, name, _read_scores(path / "scores.json"))
     if (path / "config.yaml").is_file():
-        environment = path / "environment.json"
         return Run(
             path,
-            path.name,
-            (path / "config.yaml").read_text("utf-8"),
+            name,
+            _read_yaml(path / "config.yaml"),
             _read_history(path / "history.csv"),
-            _read_json(environment) if environment.is_file() else {},
+            _read_json(path / "environment.json"),
+            _read_yaml(path / "best" / "model.yaml"),
         )
+    what = "no such folder" if not path.exists() else "neither a run folder nor a result"
     raise ValueError(
-        f"{path}: neither a run folder of 'cellshed train' (config.yaml) nor a result of "
-        "'cellshed evaluate' (scores.json)"
+        f"{path}: {what}; give folders of 'cellshed train' (config.yaml) and 'cellshed evaluate' "
+        "(scores.json)"
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_scores(path: Path) -> Tree:
+    scores = _read_json(path)
+    if scores.get("format", FORMAT) != FORMAT:
+        raise ValueError(
+            f"{path}: format {scores['format']}, not {FORMAT}; evaluate again with this version"
+        )
+    missing = [key for key in ("pooled", "images") if key not in scores]
+    if missing:
+        raise ValueError(f"{path}: damaged ('{missing[0]}' is missing); evaluate again")
+    return scores
+
+
+def _read_json(path: Path) -> Tree:
+    if not path.is_file():
+        return {}
     try:
         tree = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: damaged ({error}); make it again") from error
+    return _as_tree(tree, path)
+
+
+def _read_yaml(path: Path) -> Tree:
+    if not path.is_file():
+        return {}
+    try:
+        tree = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: damaged ({reason}); make it again") from error
+    return _as_tree(tree, path)
+
+
+def _as_tree(tree: Any, path: Path) -> Tree:
     if not isinstance(tree, dict):
-        raise ValueError(f"{path}: damaged (no object); make it again")
+        raise ValueError(f"{path}: damaged (no names and values in it); make it again")
     return tree
 
 
@@ -74,6 +164,7 @@ def _read_history(path: Path) -> list[dict[str, float]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         try:
-            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-        except (TypeError, ValueError) as error:
+            rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+        except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged ({error}); resume the run to mend it") from error
+    return [{"epoch": place} | row for place, row in enumerate(rows, 1)]
