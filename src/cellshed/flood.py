@@ -34,6 +34,7 @@ LOW = 0xFFFFFFFF
 BARRED = -1  # from the flood by heap
 SEVERAL = -1  # markers in a piece
 BATCH = 1 << 16  # pixels
+AHEAD = 64  # pixels
 LARGEST = 2_000_000_000  # pixels, counted in int32 with the frame
 SIGN = np.uint32(1 << 31)
 
@@ -214,8 +215,11 @@ def _sweep(  # noqa: C901 - a call for each pixel would cost more than all its w
     """
     queue = np.empty(keys.size, np.int64)  # of the present level: age << 32 | pixel
     age = 0
-    begin = 0
+    begin = ahead = 0
     while begin < keys.size:
+        if begin >= ahead:
+            queue[0] = _read_ahead(pixels, begin, state, stride)
+            ahead = begin + AHEAD
         key = keys[begin]
         count = 0
         while begin < keys.size and keys[begin] == key:
@@ -251,6 +255,19 @@ def _sweep(  # noqa: C901 - a call for each pixel would cost more than all its w
                 elif block and owner >> 32 == age and owner & LOW != label:
                     return False
     return True
+
+
+@njit(cache=True, nogil=True)
+def _read_ahead(pixels: Pixels, begin: int, state: States, stride: int) -> int:
+    """Bring the states about the next pixels into the cache; return a sum, lest it be left out.
+
+    The sweep jumps about the map; read in a bunch, its states are waited for all at once.
+    """
+    total = 0
+    for k in range(begin, min(begin + AHEAD, pixels.size)):
+        i = pixels[k]
+        total += state[i - stride] + state[i] + state[i + stride]
+    return total
 
 
 def _flood_by_heap(interior: Map, markers: Labels, mask: NDArray[np.bool_]) -> Labels:
