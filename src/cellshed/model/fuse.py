@@ -14,12 +14,19 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from cellshed.model.dense import DenseConv
+from cellshed.model.enlarge import EnlargedConv, EnlargedReluLinear
+
 # Activations that oneDNN applies while it convolves: module -> name and arguments there.
 ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
     nn.SiLU: ("swish", []),
 }
+
+
+PLAIN = (nn.Conv2d, DenseConv)
+"""Kinds of convolution that are all that they say. timm's with TensorFlow's padding isn't."""
 
 
 class FastConv(nn.Module):
@@ -74,6 +81,10 @@ def fuse(module: nn.Module, method: str, *, onednn: bool | None = None) -> nn.Mo
         _use_fast_convs(graph)
         _join_additions(graph)
         _join_activations(graph)
+    else:
+        for layer in graph.modules():
+            if isinstance(layer, (EnlargedConv, EnlargedReluLinear)):
+                layer.plain = True
     graph.delete_all_unused_submodules()
     graph.recompile()
     return graph
@@ -116,24 +127,19 @@ def _module(graph: fx.GraphModule, node: Any) -> nn.Module | None:
 
 
 def _fold_norms(graph: fx.GraphModule) -> None:
-    """Fold each batch norm into the convolution before it, also across an enlargement.
-
-    Bilinear weights sum to one, so an affine map of the channels commutes with it.
-    """
+    """Fold each batch norm into the convolution before it."""
     for node in list(graph.graph.nodes):
         norm = _module(graph, node)
         if not isinstance(norm, nn.BatchNorm2d):
             continue
         source = node.args[0]
-        if source.target is F.interpolate and len(source.users) == 1:
-            source = source.args[0]
         conv = _module(graph, source)
         if not isinstance(conv, nn.Conv2d) or len(source.users) > 1:
             continue
         graph.add_submodule(str(source.target), fuse_conv_bn_eval(conv, norm))
         behind = getattr(norm, "act", None)  # timm's norms carry their activation
         if behind is None or isinstance(behind, nn.Identity):
-            node.replace_all_uses_with(node.args[0])
+            node.replace_all_uses_with(source)
             graph.graph.erase_node(node)
         else:
             node.target = f"{node.target}_act"
@@ -143,8 +149,7 @@ def _fold_norms(graph: fx.GraphModule) -> None:
 def _use_fast_convs(graph: fx.GraphModule) -> None:
     for node in graph.graph.nodes:
         conv = _module(graph, node)
-        # A subclass, such as timm's with TensorFlow's padding, may do more than it says.
-        if type(conv) is nn.Conv2d and conv.padding_mode == "zeros":
+        if isinstance(conv, nn.Conv2d) and type(conv) in PLAIN and conv.padding_mode == "zeros":
             graph.add_submodule(str(node.target), FastConv(conv))
 
 

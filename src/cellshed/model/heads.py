@@ -4,7 +4,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cellshed.config import ModelSettings
-from cellshed.model.blocks import conv1x1, conv3x3, init_glorot, make_norm, upsample
+from cellshed.model.blocks import EPSILON, conv1x1, conv3x3, init_glorot, make_norm, upsample
+from cellshed.model.enlarge import EnlargedBatchNorm, EnlargedConv, EnlargedReluLinear
 
 
 class Head(nn.Module):
@@ -34,31 +35,36 @@ class Head(nn.Module):
         self.stride = stride
         self.doublings = doublings
         self.finish = settings.head_finish
-        steps = max(doublings, 1)
-        self.convs = nn.ModuleList(conv3x3(width if k else source, width) for k in range(steps))
+        factor = stride**2 if self.finish == "shuffle" else 1
+        # From the second on, a convolution is behind a doubling.
+        self.convs = nn.ModuleList([conv3x3(source, width)])
+        self.convs.extend(EnlargedConv(width, width, 3, padding=1) for _ in range(1, doublings))
         self.norms = nn.ModuleList(
             nn.Sequential(make_norm(settings.norm, width), nn.ReLU())
             if settings.head_relu
             else nn.Identity()
-            for _ in range(steps)
+            for _ in self.convs
         )
         self.hidden = conv1x1(width, hidden)
-        self.hidden_norm = make_norm(settings.norm, hidden)
-        factor = stride**2 if self.finish == "shuffle" else 1
-        self.last = conv1x1(hidden, channels * factor)
+        if doublings and settings.norm != "group":
+            self.hidden_norm: nn.Module = EnlargedBatchNorm(hidden, eps=EPSILON)
+            self.last: nn.Module = EnlargedReluLinear(hidden, channels * factor, 1)
+        else:
+            self.hidden_norm = make_norm(settings.norm, hidden)
+            self.last = conv1x1(hidden, channels * factor)
         init_glorot(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, channels, H, W) of a pyramid map (N, source, H / s, W / s)."""
-        for step, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+        for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x))
-            if step < self.doublings - 1:
-                x = upsample(x)
         # The 1x1 convolution commutes with the last doubling: before it, it costs a quarter.
         x = self.hidden(x)
-        if self.doublings:
-            x = upsample(x)
-        x = self.last(F.relu(self.hidden_norm(x)))
+        if isinstance(self.last, EnlargedReluLinear):
+            x = self.last(self.hidden_norm(x))
+        else:
+            x = upsample(x) if self.doublings else x
+            x = self.last(F.relu(self.hidden_norm(x)))
         if self.finish == "shuffle":
             return F.pixel_shuffle(x, self.stride)
         return upsample(x, self.stride)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from cellshed.config import ModelSettings, nearest
 from cellshed.model.backbones import Backbone, build_backbone
 from cellshed.model.blocks import conv1x1, init_glorot, location
+from cellshed.model.dense import use_dense_convs
 from cellshed.model.fuse import fuse
 from cellshed.model.heads import Head
 from cellshed.model.pyramid import Pyramid
@@ -171,6 +172,7 @@ def _build(settings: ModelSettings) -> PanopticNet:
             layer.momentum = settings.norm_momentum
         if isinstance(layer, nn.ReLU6):
             layer.inplace = False  # in place, its backward pass needs a copy of the input
+    use_dense_convs(model)
     return model.to(memory_format=torch.channels_last)
 
 

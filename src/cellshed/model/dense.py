@@ -1,0 +1,93 @@
+"""Dense convolutions whose weight gradient doesn't suffer from channels-last memory."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+class DenseConv(nn.Conv2d):
+    """A convolution that trains faster on a CPU; in everything else it is nn.Conv2d.
+
+    oneDNN's weight gradient of a 3x3 convolution takes 1.3 to 2.1 times as long from maps that
+    are channels last as from maps that are channels first, the copies included; everything else
+    in a network is faster channels last.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See nn.Conv2d."""
+        if not (on_cpu(x) and torch.is_grad_enabled() and self.weight.requires_grad):
+            return super().forward(x)
+        result: Tensor = _Conv.apply(x, self.weight, self.bias, self.stride, self.padding)
+        return result
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Return whether a map is on a CPU in float32, and stays so."""
+    return (
+        x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def use_dense_convs(module: nn.Module) -> None:
+    """Make a module's larger convolutions DenseConvs, with the weights that they have."""
+    for parent in list(module.modules()):
+        for name, layer in parent.named_children():
+            if type(layer) is nn.Conv2d and _is_plain(layer):
+                setattr(parent, name, _dense(layer))
+
+
+def _is_plain(layer: nn.Conv2d) -> bool:
+    return (
+        layer.groups == 1
+        and layer.kernel_size > (1, 1)
+        and layer.dilation == (1, 1)
+        and layer.padding_mode == "zeros"
+        and not isinstance(layer.padding, str)
+    )
+
+
+def _dense(layer: nn.Conv2d) -> DenseConv:
+    with torch.device("meta"):
+        dense = DenseConv(layer.in_channels, layer.out_channels, 1)
+    dense.kernel_size, dense.stride, dense.padding = layer.kernel_size, layer.stride, layer.padding
+    dense.weight, dense.bias = layer.weight, layer.bias
+    return dense.train(layer.training)
+
+
+class _Conv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *where: Any) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = where
+        return F.conv2d(x, weight, bias, *where)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        x_needed, weight_needed, bias_needed = ctx.needs_input_grad[:3]
+        x_grad = weight_grad = None
+        if x_needed:
+            x_grad = _gradients(ctx, grad, x, weight, (True, False, False))[0]
+        if weight_needed:
+            first = torch.contiguous_format
+            weight_grad = _gradients(
+                ctx,
+                grad.contiguous(memory_format=first),
+                x.contiguous(memory_format=first),
+                weight.contiguous(memory_format=first),
+                (False, True, False),
+            )[1]
+        return x_grad, weight_grad, grad.sum(dim=(0, 2, 3)) if bias_needed else None, None, None
+
+
+def _gradients(
+    ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, which: tuple[bool, bool, bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    result: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1, which
+    )
+    return result
