@@ -20,7 +20,7 @@ from cellshed.batches import Crops, collate
 from cellshed.config import AugmentSettings, Config, NormalizeSettings, parse_config
 from cellshed.data.store import Record
 from cellshed.normalize import normalize, scaling
-from cellshed.targets import TARGETS, encode_targets
+from cellshed.targets import encode_targets
 
 SHAPE = (520, 704)
 SIZE = 512
@@ -62,7 +62,8 @@ def _rows_for(cells: int) -> list[dict[str, Any]]:
     store = field(cells)
     config = parse_config("training: {workers: 0}")
     how = sample_warp(np.random.default_rng(1), AugmentSettings(), SHAPE, SIZE)
-    image, labels, heads = store.pixels, store.cells, list(TARGETS)
+    image, labels = store.pixels, store.cells
+    heads = ["inner_distance", "outer_distance", "pixelwise", "foreground"]
 
     def ours_crop() -> Maps:
         crop, warped = warp(image, labels, how, SIZE, scaling(image, config.normalize))

@@ -5,14 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from skimage import measure, segmentation
 
-from cellshed.regions import (
-    as_labels,
-    boundaries,
-    connected_components,
-    erode_edges,
-    pieces,
-    relabel_sequential,
-)
+from cellshed.regions import as_labels, connected_components, erode_edges, pieces
 
 few_labels = nps.arrays(
     np.int32,
@@ -42,19 +35,16 @@ def test_erosion_by_hand():
     assert np.array_equal(erode_edges(labels), once)
     assert np.array_equal(erode_edges(labels, 0), labels)
     assert np.array_equal(erode_edges(labels, 2), erode_edges(once))
-    assert np.array_equal(boundaries(labels), labels != once)
 
 
 def test_the_frame_is_no_boundary():
-    assert not boundaries(np.ones((5, 6), int)).any()
     assert np.array_equal(erode_edges(np.ones((5, 6), int), 3), np.ones((5, 6)))
 
 
 @examples
 @given(few_labels)
-def test_boundaries_equal_scikit_image(labels):
+def test_erosion_takes_the_boundaries_of_scikit_image(labels):
     expected = segmentation.find_boundaries(labels, connectivity=1, mode="inner", background=0)
-    assert np.array_equal(boundaries(labels), expected)
     assert np.array_equal(erode_edges(labels), np.where(expected, 0, labels))
 
 
@@ -98,24 +88,6 @@ def test_corners_touch_with_8_neighbours_only():
         pieces(labels, 6)
 
 
-@pytest.mark.parametrize("offset", [0, 2**31 - 10])
-def test_relabelling_keeps_the_order(offset):
-    old = np.array([[0, 7, 7], [2, 9, 0]])
-    labels = np.where(old > 0, old + offset, 0)
-    new, n = relabel_sequential(labels)
-    assert n == 3
-    assert new.tolist() == [[0, 2, 2], [1, 3, 0]]
-    new, n = relabel_sequential(labels[:, 1:2])
-    assert n == 2
-    assert new.tolist() == [[1], [2]]
-
-
-def test_relabelling_nothing():
-    new, n = relabel_sequential(np.zeros((3, 4), np.uint8))
-    assert n == 0
-    assert not new.any()
-
-
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -148,7 +120,6 @@ def test_takes_any_integer_and_layout_and_changes_nothing(dtype):
     for given_labels in (labels, np.asfortranarray(labels), np.repeat(labels, 2, axis=1)[:, ::2]):
         assert np.array_equal(erode_edges(given_labels), expected)
         assert connected_components(given_labels)[1] == 2
-        assert relabel_sequential(given_labels)[1] == 2
         assert np.array_equal(given_labels, labels)
 
 
@@ -157,4 +128,3 @@ def test_no_pixels(shape):
     nothing = np.zeros(shape, int)
     assert erode_edges(nothing).shape == shape
     assert connected_components(nothing)[1] == 0
-    assert relabel_sequential(nothing)[1] == 0

@@ -1,7 +1,8 @@
-"""Compiled loops over label images: edges, connected pieces, renumbering.
+"""Compiled loops over label images: edges and connected pieces.
 
 Nothing here loops over the labels: the cost is that of the pixels, however many cells there are.
 Every function takes integer labels (H, W) with 0 for background, and leaves them unchanged.
+Only as_labels looks whether they are such; what a user gives goes through it first.
 """
 
 from typing import Any, NamedTuple
@@ -65,8 +66,7 @@ def as_labels(labels: ArrayLike, name: str = "labels") -> Labels:
             f"{name} holds {top}: renumber it from 1, e.g. with"
             " skimage.segmentation.relabel_sequential"
         )
-    # Writable, because numba would compile everything once more for read-only arrays.
-    return np.require(array, np.int32, ["C", "W"])
+    return _as_int32(array)
 
 
 def whole_pixels(value: int, name: str) -> int:
@@ -76,25 +76,15 @@ def whole_pixels(value: int, name: str) -> int:
     return int(value)
 
 
-def boundaries(labels: ArrayLike) -> NDArray[np.bool_]:
-    """Return the inner boundaries: labelled pixels of which a 4-neighbour has another value.
-
-    The frame of the image is no boundary.
-
-    Returns:
-        bool (H, W).
-    """
-    checked = as_labels(labels)
-    edges: NDArray[np.bool_] = _eroded(checked) != checked
-    return edges
-
-
 def erode_edges(labels: ArrayLike, times: int = 1) -> Labels:
     """Return labels without their inner boundaries, so many times over.
 
+    An inner boundary is a labelled pixel of which a 4-neighbour has another value. The frame of
+    the image is none.
+
     Args:
         labels: integer (H, W), 0 = background.
-        times: how often every pixel of `boundaries` is set to 0; pixels taken from each cell.
+        times: how many pixels are taken off each edge of each cell.
 
     Returns:
         int32 (H, W); with 0 times it may be the array that was given.
@@ -102,7 +92,7 @@ def erode_edges(labels: ArrayLike, times: int = 1) -> Labels:
     Raises:
         ValueError: times is negative, or no whole number.
     """
-    eroded = as_labels(labels)
+    eroded = _as_int32(labels)
     for _ in range(whole_pixels(times, "erosion")):
         eroded = _eroded(eroded)
     return eroded
@@ -120,19 +110,18 @@ def pieces(labels: ArrayLike, connectivity: int = 8) -> Pieces:
     """
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity {connectivity}: give 4 or 8")
-    checked = as_labels(labels)
-    if not checked.size:
-        checked = checked.reshape(0, 0)  # no rows: the loops below take a row's first pixel
-    height, width = checked.shape
-    runs = np.empty((3, _count_runs(checked) + 1), np.int32)
+    image = _as_int32(labels)
+    if not image.size:
+        image = image.reshape(0, 0)  # no rows: the loops below take a row's first pixel
+    height, width = image.shape
+    runs = np.empty((3, _count_runs(image) + 1), np.int32)
     first = np.zeros(height + 1, np.int32)
     changes = np.zeros((width // 8 + 1) * 8, np.uint8)
     changes[width] = 1
-    _find_runs(
-        checked, (changes, changes.view(np.uint64), np.zeros(width + 8, np.int32)), runs, first
-    )
+    work = changes, changes.view(np.uint64), np.zeros(width + 8, np.int32)
+    _find_runs(image, work, runs, first)
     piece = np.arange(first[-1], dtype=np.int32)
-    n = _join(checked, runs, first, piece, 1 if connectivity == 8 else 0)
+    n = _join(image, runs, first, piece, 1 if connectivity == 8 else 0)
     rows, starts, stops = runs[:, :-1]
     return Pieces(rows, starts, stops, piece, n)
 
@@ -144,31 +133,15 @@ def connected_components(labels: ArrayLike, connectivity: int = 8) -> tuple[Labe
         labels: integer (H, W), 0 = background. A label in two pieces becomes two.
         connectivity: 8 (corners touch) or 4.
     """
-    checked = as_labels(labels)
-    found = pieces(checked, connectivity)
-    numbered = np.zeros(checked.shape, np.int32)
+    found = pieces(labels, connectivity)
+    numbered = np.zeros(np.shape(labels), np.int32)
     _paint(found, np.arange(1, found.n + 1, dtype=np.int32), numbered)
     return numbered, found.n
 
 
-def relabel_sequential(labels: ArrayLike) -> tuple[Labels, int]:
-    """Return labels renumbered 1..n in the order of their old numbers, and n."""
-    checked = as_labels(labels)
-    highest = int(checked.max(initial=0))
-    if highest > 4 * checked.size + 1024:
-        values, inverse = np.unique(checked, return_inverse=True)
-        numbers = inverse.reshape(checked.shape) + int(values[0] != 0)
-        return numbers.astype(np.int32), int(numbers.max())
-    present = np.zeros(highest + 1, np.int32)
-    present[checked.ravel()] = 1
-    present[0] = 0
-    new = np.cumsum(present, dtype=np.int32) * present
-    return new[checked], int(present.sum())
-
-
-def areas(labels: ArrayLike) -> NDArray[np.int64]:
-    """Return the number of pixels of each label: label k's at index k; background's at 0."""
-    return np.bincount(as_labels(labels).ravel(), minlength=1)
+def _as_int32(labels: ArrayLike) -> Labels:
+    # Writable too, because numba would compile everything once more for read-only arrays.
+    return np.require(labels, np.int32, ["C", "W"])
 
 
 def _eroded(labels: Labels) -> Labels:

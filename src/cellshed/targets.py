@@ -25,7 +25,7 @@ class Measured(NamedTuple):
     """What inner and outer distance have in common."""
 
     distance: Map
-    """Distance to the nearest background pixel, over all cells together."""
+    """Distance to the nearest background pixel, over all cells together. Becomes the result."""
     found: Pieces
     """Connected pieces of the eroded labels."""
 
@@ -40,9 +40,9 @@ class Source:
     def measured(self, erosion: int) -> Measured:
         """Return distances and pieces of the labels eroded by so many pixels."""
         if erosion not in self._measured:
-            eroded = erode_edges(self.labels, erosion)
-            self._measured[erosion] = Measured(distance_transform(eroded), pieces(eroded))
-        return self._measured[erosion]
+            self._measured[erosion] = _measure(self.labels, erosion)
+        distance, found = self._measured[erosion]
+        return Measured(distance.copy(), found)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def inner_distance(
     Raises:
         ValueError: labels that are no label image, or an argument out of its range.
     """
-    return _inner(Source(labels).measured(erosion), alpha, beta, power)
+    return _inner(_measure(as_labels(labels), erosion), alpha, beta, power)
 
 
 def outer_distance(labels: ArrayLike, *, erosion: int = 0, normalize: bool = True) -> Map:
@@ -114,7 +114,7 @@ def outer_distance(labels: ArrayLike, *, erosion: int = 0, normalize: bool = Tru
     Raises:
         ValueError: labels that are no label image, or a negative erosion.
     """
-    return _outer(Source(labels).measured(erosion), normalize)
+    return _outer(_measure(as_labels(labels), erosion), normalize)
 
 
 def pixelwise(labels: ArrayLike, *, dilation: int = 0) -> Classes:
@@ -222,14 +222,18 @@ def encode_targets(
     return {name: TARGETS[name].encode(source, settings) for name in names}
 
 
+def _measure(labels: Labels, erosion: int) -> Measured:
+    eroded = erode_edges(labels, erosion)
+    return Measured(distance_transform(eroded), pieces(eroded))
+
+
 def _inner(measured: Measured, alpha: float | str, beta: float, power: float) -> Map:
     if power not in (1, 2):
         raise ValueError(f"power = {power}: give 2 (as the reference's software) or 1 (its text)")
     fixed = -1.0 if alpha == "auto" else _factor("alpha", alpha, " or 'auto'")
-    inner = np.zeros_like(measured.distance)
     sums = np.zeros((measured.found.n, 4))
-    _write_inner(*measured, sums, (fixed, _factor("beta", beta), power == 2), inner)
-    return inner
+    _write_inner(*measured, sums, (fixed, _factor("beta", beta), power == 2))
+    return measured.distance
 
 
 def _factor(name: str, value: float | str, otherwise: str = "") -> float:
@@ -239,10 +243,9 @@ def _factor(name: str, value: float | str, otherwise: str = "") -> float:
 
 
 def _outer(measured: Measured, normalize: bool) -> Map:
-    outer = measured.distance.copy()
     if normalize:
-        _divide_by_maximum(measured.found, np.zeros(measured.found.n, np.float32), outer)
-    return outer
+        _divide_by_maximum(*measured, np.zeros(measured.found.n, np.float32))
+    return measured.distance
 
 
 def _levels(labels: Labels, dilation: int) -> NDArray[np.uint8]:
@@ -270,20 +273,16 @@ def _write_ones(levels: NDArray[np.uint8], channels: NDArray[np.intp], classes: 
 
 @numba.njit(cache=True, nogil=True)
 def _write_inner(
-    distance: Map,
-    found: Pieces,
-    sums: NDArray[np.float64],
-    shape: tuple[float, float, bool],
-    inner: Map,
+    distance: Map, found: Pieces, sums: NDArray[np.float64], shape: tuple[float, float, bool]
 ) -> None:
     """Write the inner distance into each pixel of each piece.
 
     Args:
-        distance: (H, W), the pixels' weights.
+        distance: (H, W), the pixels' weights, which become their inner distances.
         found: the pieces.
-        sums: (n, 4), zeros: of weight, weight * row, weight * column, and 1.
+        sums: (n, 4), zeros: for the sums of weight, weight * row, weight * column, and 1, which
+            become the centre's row and column, and beta * alpha.
         shape: alpha (negative: auto), beta, and whether r is squared.
-        inner: (H, W), zeros.
     """
     alpha, beta, squared = shape
     for i in range(len(found.rows)):
@@ -296,17 +295,21 @@ def _write_inner(
         cell[1] += weight * y
         cell[2] += moment
         cell[3] += found.stops[i] - found.starts[i]
+    for piece in range(len(sums)):
+        cell = sums[piece]
+        cell[1] /= cell[0]
+        cell[2] /= cell[0]
+        cell[3] = beta * (alpha if alpha >= 0 else 1 / np.sqrt(cell[3]))
     for i in range(len(found.rows)):
         y, cell = found.rows[i], sums[found.piece[i]]
-        factor = beta * (alpha if alpha >= 0 else 1 / np.sqrt(cell[3]))
-        down, centre = (y - cell[1] / cell[0]) ** 2, cell[2] / cell[0]
+        down, column, factor = (y - cell[1]) ** 2, cell[2], cell[3]
         for x in range(found.starts[i], found.stops[i]):
-            square = down + (x - centre) ** 2
-            inner[y, x] = 1 / (1 + factor * (square if squared else np.sqrt(square)))
+            square = down + (x - column) ** 2
+            distance[y, x] = 1 / (1 + factor * (square if squared else np.sqrt(square)))
 
 
 @numba.njit(cache=True, nogil=True)
-def _divide_by_maximum(found: Pieces, highest: NDArray[np.float32], distance: Map) -> None:
+def _divide_by_maximum(distance: Map, found: Pieces, highest: NDArray[np.float32]) -> None:
     """Divide each pixel by the highest of its piece; these, (n,), are given as zeros."""
     for i in range(len(found.rows)):
         y, piece = found.rows[i], found.piece[i]
