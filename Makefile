@@ -24,6 +24,7 @@ install: .venv/installed
 	touch $@
 
 demo: install
+	rm -rf demo
 	$(BIN)/cellshed demo --out demo
 
 lint: install

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PARTS = ("targets", "watershed", "metrics", "batches", "network")
+PARTS = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
 COLUMNS = ("part", "size", "cells", "ours ms", "plain ms", "ratio", "plain version", "bound ms", "")
 
 
