@@ -10,8 +10,8 @@ from cellshed.config import DecodeSettings, TargetsSettings
 from cellshed.targets import encode_targets
 from cellshed.watershed import confidence, decode, deep_watershed, interior_map, marker_map
 
-HEADS = ("inner_distance", "outer_distance", "pixelwise", "foreground")
-SUBSETS = [s for n in range(1, 5) for s in itertools.combinations(HEADS, n)]
+HEADS = ("inner_distance", "outer_distance", "pixelwise", "pixelwise_separated", "foreground")
+SUBSETS = [s for n in range(1, 6) for s in itertools.combinations(HEADS, n)]
 # What the reference takes where a recorded setting says nothing, and its older names.
 DEFAULTS = {"interior_threshold": 0.01, "radius": 10,
             "small_objects_threshold": 0, "fill_holes_threshold": 0}  # fmt: skip
@@ -270,6 +270,8 @@ def test_the_interior_comes_from_the_best_map():
     maps = as_maps(discs(touching=True), HEADS)
     assert np.array_equal(interior_map(maps), maps["pixelwise"][..., 1])
     del maps["pixelwise"]
+    assert np.array_equal(interior_map(maps), maps["pixelwise_separated"][..., 2])
+    del maps["pixelwise_separated"]
     assert np.array_equal(interior_map(maps), maps["foreground"][..., 1])
     del maps["foreground"]
     assert np.array_equal(interior_map(maps), np.sqrt(maps["outer_distance"][..., 0]))

@@ -10,8 +10,8 @@ Which maps are taken, from whatever heads a model has:
 =================  =====================================================================
 markers            the maxima of inner_distance, else of outer_distance; else each
                    connected piece of the interior, where that is likelier than not
-flooded interior   pixelwise's interior, else foreground's, else the square root of
-                   outer_distance, else that of inner_distance
+flooded interior   pixelwise's interior, else pixelwise_separated's, else the foreground,
+                   else the square root of outer_distance, else that of inner_distance
 =================  =====================================================================
 
 The square root lifts a distance's flanks, so that a threshold meant for probabilities (0.3, which
@@ -37,7 +37,8 @@ Maps = Mapping[str, ArrayLike]  # target name -> (H, W, C)
 
 MAXIMA_ALGORITHMS = ("h_maxima", "peak_local_max")
 DISTANCES = ("outer_distance", "inner_distance")
-PROBABILITIES = {"pixelwise": 3, "foreground": 2}  # channels; the interior is number 1
+# number of channels, and which of them is the interior
+PROBABILITIES = {"pixelwise": (3, 1), "pixelwise_separated": (4, 2), "foreground": (2, 1)}
 LIKELIER_THAN_NOT = 0.5
 
 
@@ -120,7 +121,8 @@ def decode(maps: Maps, settings: DecodeSettings) -> Labels:
 
     Args:
         maps: target name -> (H, W, C) or, for one channel, (H, W): any of inner_distance,
-            outer_distance, pixelwise and foreground. Maps of other names aren't looked at.
+            outer_distance, pixelwise, pixelwise_separated and foreground. Maps of other names
+            aren't looked at.
         settings: arguments of `deep_watershed`, and which map the markers come from.
 
     Returns:
@@ -171,12 +173,12 @@ def interior_map(maps: Maps) -> Map:
     Raises:
         ValueError: there is no map to take it from, or its shape doesn't suit its name.
     """
-    for name, channels in PROBABILITIES.items():
+    for name, (channels, interior) in PROBABILITIES.items():
         if name in maps:
             probabilities = np.asarray(maps[name])
             if probabilities.ndim != 3 or probabilities.shape[2] != channels:
                 raise ValueError(f"{name} has shape {probabilities.shape}: give (H, W, {channels})")
-            return np.ascontiguousarray(probabilities[..., 1], np.float32)
+            return np.ascontiguousarray(probabilities[..., interior], np.float32)
     for name in DISTANCES:
         if name in maps:
             root: Map = np.sqrt(np.maximum(_distance(maps, name), 0))
