@@ -88,6 +88,11 @@ def _row(
 def best_ms(function: Callable[[], Any], repeats: int) -> float:
     """Return the shortest of several runs, after one that may compile."""
     function()
+    return shortest_ms(function, repeats)
+
+
+def shortest_ms(function: Callable[[], Any], repeats: int) -> float:
+    """Return the shortest of several runs."""
     found = []
     for _ in range(repeats):
         start = time.process_time()
@@ -130,28 +135,22 @@ def scaling(sides: Iterable[int] = SIDES) -> list[dict[str, Any]]:
         for cells in COUNTS:
             if cells * LEAST_AREA <= side * side:
                 top, inside = drawn_maps((side, side), cells)
-                memory = _peak_memory(lambda t=top, i=inside: deep_watershed(t, i))
-                ms = best_ms(lambda t=top, i=inside: deep_watershed(t, i), 3 if side < 4096 else 1)
-                found.append(
-                    {
-                        "pixels": side * side,
-                        "cells": cells,
-                        "ms": ms,
-                        "memory": memory / top.nbytes if memory and side >= MEASURABLE else None,
-                    }
-                )
+                ms, memory = _measured(top, inside, 3 if side < MEASURABLE else 1)
+                shown = memory / top.nbytes if memory and side >= MEASURABLE else None
+                found.append({"pixels": side * side, "cells": cells, "ms": ms, "memory": shown})
     return found
 
 
-def _peak_memory(function: Callable[[], Any]) -> int | None:
-    """Return by how many bytes a call raises the process's memory at most (Linux)."""
+def _measured(top: Map, inside: Map, repeats: int) -> tuple[float, int | None]:
+    """Return the shortest time of several runs, and by how much they raise the memory in use."""
+    deep_watershed(top[:64, :64], inside[:64, :64])  # compiles
     try:
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is in use
         before = _status("VmRSS")
-        function()
-        return _status("VmHWM") - before
-    except OSError:
-        return None
+        ms = shortest_ms(lambda: deep_watershed(top, inside), repeats)
+        return ms, _status("VmHWM") - before
+    except OSError:  # only Linux tells
+        return shortest_ms(lambda: deep_watershed(top, inside), repeats), None
 
 
 def _status(name: str) -> int:
