@@ -29,7 +29,7 @@ def _map(height: int, width: int, channels: int = 6) -> Tensor:
 
 
 def _with_gradients(y: Tensor, sources: list[Tensor]) -> list[Tensor]:
-    weights = torch.linspace(-1, 1, y.numel()).view(y.shape)
+    weights = torch.linspace(-1, 2, y.numel()).view(y.shape)
     return [y, *torch.autograd.grad((y * weights).sum(), sources)]
 
 
