@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from cellshed.augment import sample_warp, warp
 from cellshed.batches import Crops, loader, steps_per_epoch
 from cellshed.config import Config, parse_config
 from cellshed.data.store import Record
@@ -81,6 +82,17 @@ def test_without_augmentation_a_sample_is_a_slice_of_the_normalised_image():
     ((row, column),) = offsets
     labels = store.cells[3][row : row + 32, column : column + 32]
     for name, target in encode_targets(labels, HEADS, still.targets).items():
+        np.testing.assert_array_equal(sample.targets[name], target)
+
+
+def test_targets_are_those_of_the_warped_labels():
+    store, zoomed = MemoryStore(1), settings("augment: {rotation: 180, zoom: [2, 2]}")
+    sample = Crops([store], zoomed).sample(0, epoch=0, number=0)
+    rng = np.random.default_rng([zoomed.training.seed, 0, 1])
+    how = sample_warp(rng, zoomed.augment, store.cells[0].shape, 32)
+    labels = warp(store.images[0], store.cells[0], how, 32)[1]
+    assert labels.any()
+    for name, target in encode_targets(labels, HEADS, zoomed.targets).items():
         np.testing.assert_array_equal(sample.targets[name], target)
 
 

@@ -7,6 +7,7 @@ from scipy import ndimage
 from skimage import measure, morphology, segmentation
 
 from cellshed.config import TargetsSettings
+from cellshed.regions import erode_edges
 from cellshed.targets import (
     TARGETS,
     bins,
@@ -358,6 +359,8 @@ RECORDED = {
     # channels 0 and 1 are swapped in the recording
     "pixelwise_sep_d0": lambda labels: pixelwise_separated(labels)[..., [1, 0, 2, 3]],
     "fgbg": foreground,
+    "erode1": erode_edges,
+    "erode2": lambda labels: erode_edges(labels, 2),
 }
 
 
@@ -372,3 +375,19 @@ def test_equals_the_reference(reference, kind):
             if kind == "fgbg" and expected.shape[2] == 1:  # the reference's defect: no cell
                 found = found[..., :1]
             assert_close(found, expected.astype(float), name)
+
+
+@pytest.mark.realdata
+def test_dilated_separated_edges_equal_the_reference_where_it_names_one_class(reference):
+    with np.load(reference / "transforms.npz") as recorded:
+        names = [name.split("/")[0] for name in recorded if name.endswith("/pixelwise_sep_d1")]
+        assert names
+        for name in names:
+            found = pixelwise_separated(recorded[f"{name}/label"], dilation=1)
+            expected = recorded[f"{name}/pixelwise_sep_d1"][..., [1, 0, 2, 3]]
+            one = expected.sum(axis=2) == 1
+            assert np.array_equal(found[one], expected[one]), name
+            # The rest is both kinds of edge there; here it is one, in the background its own.
+            assert (expected[~one] == [1, 1, 0, 0]).all(), name
+            assert (found[~one][:, :2].sum(axis=1) == 1).all(), name
+            assert found[~one & (recorded[f"{name}/label"] == 0)][:, 0].all(), name

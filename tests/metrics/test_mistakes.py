@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 import cellshed as cs
-from cellshed.metrics.mistakes import COUNTS, Mistake, link_cells, list_mistakes
+from cellshed.metrics.mistakes import COUNTS, KINDS, Mistake, link_cells, list_mistakes
 from cellshed.metrics.overlap import overlap
 
 small_labels = nps.arrays(np.int32, (6, 8), elements=st.integers(0, 5))
@@ -165,6 +165,27 @@ def test_correct_cells_are_the_hits_of_score(true, pred):
     assert cs.mistakes(true, pred)["correct"] == hits
 
 
+def cells_of_mistakes(table, linked):
+    """For each kind, the cells of each mistake, numbered 1.. by their labels' order."""
+    found = {kind: [] for kind in KINDS}
+    for mistake in list_mistakes(table, linked):
+        true = np.searchsorted(table.true_ids, mistake.true) + 1
+        pred = np.searchsorted(table.pred_ids, mistake.pred) + 1
+        found[mistake.kind].append((true.tolist(), pred.tolist()))
+    return {kind: sorted(cells) for kind, cells in found.items()}
+
+
+def recorded_cells(record):
+    groups = {"split": "_splits", "merge": "_merges", "catastrophe": "_catastrophes"}
+    found = {
+        kind: sorted((sorted(true), sorted(pred)) for true, pred in record[name])
+        for kind, name in groups.items()
+    }
+    found["missed"] = sorted(([k], []) for k in record["_missed"])
+    found["gained"] = sorted(([], [k]) for k in record["_gained"])
+    return found
+
+
 @pytest.mark.realdata
 def test_every_record_of_the_reference(reference):
     records = json.loads((reference / "metrics.json").read_text())
@@ -187,5 +208,8 @@ def test_every_record_of_the_reference(reference):
         theirs["correct"] -= record["_n_correct_that_are_catastrophes"]
         assert ours == theirs, key
         assert ours["correct"] == len(record["_correct_pairs"])
+        table = overlap(true, pred)
+        linked = link_cells(table, iou=iou, link=link, force=option["force"] == "True")
+        assert cells_of_mistakes(table, linked) == recorded_cells(record), key
         checked += 1
     assert checked > 50

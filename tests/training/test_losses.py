@@ -45,9 +45,24 @@ def test_cross_entropy_by_hand() -> None:
 def test_cross_entropy_equals_the_recording(reference: Path) -> None:
     recorded = np.load(reference / "misc.npz")
     target = torch.from_numpy(recorded["loss/y_true"]).permute(0, 3, 1, 2)
-    prediction = torch.from_numpy(recorded["loss/y_pred"]).permute(0, 3, 1, 2)
-    loss = cross_entropy(prediction.log(), target, balancing_weights(target))
+    logits = torch.from_numpy(recorded["loss/y_pred"]).permute(0, 3, 1, 2).log()
+    loss = cross_entropy(logits, target, balancing_weights(target))
     assert loss.item() == pytest.approx(float(np.mean(recorded["loss/wcce"])), rel=2e-6)
+    plain = cross_entropy(logits, target)
+    assert plain.item() == pytest.approx(float(np.mean(recorded["loss/cce"])), rel=2e-6)
+
+
+@pytest.mark.realdata
+def test_cross_entropy_without_a_class_equals_the_recording(reference: Path) -> None:
+    recorded = np.load(reference / "misc.npz")
+    # The recording took class 0 away and left its pixels without any: ours sees the others.
+    target = torch.from_numpy(recorded["loss/y_true"]).permute(3, 0, 1, 2).flatten(1)
+    prediction = torch.from_numpy(recorded["loss/y_pred"]).permute(3, 0, 1, 2).flatten(1)
+    others = target[0] == 0
+    target, logits = target[None, :, None, others], prediction[None, :, None, others].log()
+    loss = cross_entropy(logits, target, balancing_weights(target)) * others.float().mean()
+    expected = float(np.mean(recorded["loss/wcce_missing_class"]))
+    assert loss.item() == pytest.approx(expected, rel=2e-6)
 
 
 def test_distances_are_clamped_at_zero_before_comparison() -> None:
