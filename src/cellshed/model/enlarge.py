@@ -7,9 +7,6 @@ convolution is nine shifted 1x1 convolutions. Elsewhere than on a CPU in float32
 to the plain layers.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ from torch.nn import functional as F
 from cellshed.model import kernels
 from cellshed.model.blocks import upsample
 from cellshed.model.dense import on_cpu
+from cellshed.model.threads import each
 
 Rows = tuple[int, int]
 
@@ -97,7 +95,7 @@ class _SumTaps(torch.autograd.Function):
         source = _array(taps).reshape(n, height, width, 3, -1)
         out = np.empty((n, 2 * height, 2 * width, bias.numel()), np.float32)
         b = bias.detach().numpy()
-        _each_part(2 * height, n, lambda i, rows: kernels.sum_taps(source[i], b, rows, out[i]))
+        each(lambda i, rows: kernels.sum_taps(source[i], b, rows, out[i]), _parts(n, 2 * height))
         return _tensor(out)
 
     @staticmethod
@@ -106,8 +104,9 @@ class _SumTaps(torch.autograd.Function):
         n, channels, height, width = grad.shape
         source = _array(grad)
         out = np.empty((n, height // 2, width // 2, 3, 3 * channels), np.float32)
-        _each_part(
-            height // 2, n, lambda i, rows: kernels.sum_taps_backward(source[i], rows, out[i])
+        each(
+            lambda i, rows: kernels.sum_taps_backward(source[i], rows, out[i]),
+            _parts(n, height // 2),
         )
         return _tensor(out.reshape(n, height // 2, width // 2, -1)), grad.sum(dim=(0, 2, 3))
 
@@ -121,8 +120,9 @@ class _ReluLinear(torch.autograd.Function):
         n, _, height, width = x.shape
         source, w, b = _array(x), weight.detach().contiguous().numpy(), bias.detach().numpy()
         out = np.empty((n, 2 * height, 2 * width, len(w)), np.float32)
-        _each_part(
-            2 * height, n, lambda i, rows: kernels.relu_linear(source[i], w, b, rows, out[i])
+        each(
+            lambda i, rows: kernels.relu_linear(source[i], w, b, rows, out[i]),
+            _parts(n, 2 * height),
         )
         return _tensor(out)
 
@@ -140,7 +140,7 @@ class _ReluLinear(torch.autograd.Function):
             share = w_grad[i, rows[0] // ROWS]
             kernels.relu_linear_backward(source[i], w, g[i], rows, x_grad[i], share)
 
-        _each_part(height, n, part)
+        each(part, _parts(n, height))
         return _tensor(x_grad), torch.from_numpy(w_grad.sum(axis=(0, 1))), grad.sum(dim=(0, 2, 3))
 
 
@@ -153,8 +153,9 @@ class _Moments(torch.autograd.Function):
         mean = x.detach().mean(dim=(0, 2, 3))  # enlarging keeps the mean
         source, m = _array(x), mean.numpy()
         sums = np.zeros((n, -(-height // ROWS), channels))
-        _each_part(
-            height, n, lambda i, rows: kernels.squares(source[i], m, rows, sums[i, rows[0] // ROWS])
+        each(
+            lambda i, rows: kernels.squares(source[i], m, rows, sums[i, rows[0] // ROWS]),
+            _parts(n, height),
         )
         variance = sums.sum(axis=(0, 1)) / (4 * n * height * width)
         ctx.save_for_backward(x, mean)
@@ -169,8 +170,9 @@ class _Moments(torch.autograd.Function):
         source, m = _array(x), mean.numpy()
         factor = (variance_grad / (2 * count)).numpy()
         out = np.empty_like(source)
-        _each_part(
-            height, n, lambda i, rows: kernels.squares_backward(source[i], m, factor, rows, out[i])
+        each(
+            lambda i, rows: kernels.squares_backward(source[i], m, factor, rows, out[i]),
+            _parts(n, height),
         )
         return _tensor(out).add_((mean_grad / count)[:, None, None])
 
@@ -197,18 +199,7 @@ def _tensor(x: NDArray[np.float32]) -> Tensor:
     return tensor
 
 
-def _each_part(height: int, images: int, part: Callable[[int, Rows], None]) -> None:
-    """Call part(image, rows) for all rows of all images, on as many threads as torch uses."""
+def _parts(images: int, height: int) -> list[tuple[int, Rows]]:
+    """Return each image's number with each stretch of its rows."""
     rows = [(first, min(first + ROWS, height)) for first in range(0, height, ROWS)]
-    image_rows = [(i, r) for i in range(images) for r in rows]
-    threads = torch.get_num_threads()
-    if threads == 1:
-        for i, r in image_rows:
-            part(i, r)
-    else:
-        list(_pool(threads).map(part, *zip(*image_rows, strict=True)))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="cellshed-enlarge")
+    return [(i, r) for i in range(images) for r in rows]

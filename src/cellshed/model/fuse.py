@@ -6,6 +6,7 @@ are done by the convolution that they follow.
 
 import copy
 import functools
+import math
 import operator
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from cellshed.model import winograd
 from cellshed.model.dense import DenseConv, on_cpu
 from cellshed.model.enlarge import EnlargedConv, EnlargedReluLinear
 
@@ -23,6 +25,9 @@ ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
     nn.SiLU: ("swish", []),
 }
+# The same ones, as limits of the result.
+CLIPS = {nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0), type(None): (-math.inf, math.inf)}
+
 PLAIN = (nn.Conv2d, DenseConv)
 """Kinds of convolution that are all that they say. timm's with TensorFlow's padding isn't."""
 
@@ -30,7 +35,7 @@ PLAIN = (nn.Conv2d, DenseConv)
 class FastConv(nn.Module):
     """A convolution of the inference form, with the addition and activation that follow it.
 
-    By oneDNN in one pass; where the input isn't on a CPU in float32, in torch's three.
+    On a CPU in one pass, by oneDNN or by Winograd's method; elsewhere in torch's three.
 
     Args:
         conv: the convolution, batch norm already folded in.
@@ -38,6 +43,7 @@ class FastConv(nn.Module):
 
     weight: Tensor
     bias: Tensor | None
+    kernel: Tensor | None
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -48,11 +54,15 @@ class FastConv(nn.Module):
         self.stride, self.padding = list(conv.stride), list(conv.padding)
         self.dilation, self.groups = list(conv.dilation), conv.groups
         self.activation: nn.Module | None = None
+        quick = winograd.suits(conv)
+        self.register_buffer("kernel", winograd.transform_kernel(weight) if quick else None)
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """Return activation(conv(x) + other)."""
         if not on_cpu(x):
             return self._in_steps(x, other)
+        if self.kernel is not None and winograd.is_large(x):
+            return self._quick(x, other, self.kernel)
         name, scalars = ACTIVATIONS[type(self.activation)] if self.activation else ("none", [])
         geometry = (self.padding, self.stride, self.dilation, self.groups)
         result: Tensor
@@ -67,10 +77,17 @@ class FastConv(nn.Module):
         )
         return result
 
+    def _quick(self, x: Tensor, other: Tensor | None, kernel: Tensor) -> Tensor:
+        if other is None and type(self.activation) in CLIPS:
+            return winograd.convolve(x, kernel, self.bias, CLIPS[type(self.activation)])
+        return self._finish(winograd.convolve(x, kernel, self.bias), other)
+
     def _in_steps(self, x: Tensor, other: Tensor | None) -> Tensor:
         geometry = (self.stride, self.padding, self.dilation, self.groups)
-        x = F.conv2d(x, self.weight, self.bias, *geometry)
-        x = x if other is None else x + other
+        return self._finish(F.conv2d(x, self.weight, self.bias, *geometry), other)
+
+    def _finish(self, x: Tensor, other: Tensor | None) -> Tensor:
+        x = x if other is None else x.add_(other)
         return self.activation(x) if self.activation else x
 
 
