@@ -108,6 +108,45 @@ def test_depthwise_pyramid_of_the_reference() -> None:
     assert _parameters(build_model(ModelSettings())) - _parameters(lite) == 590_080 - 2_560
 
 
+def test_levels_that_are_summed_but_not_of_the_backbone() -> None:
+    net = _net(backbone="featurenet", pyramid_levels=("P3", "P4", "P5", "P6", "P7")).eval()
+    assert net(torch.randn(1, 1, 96, 160))["pixelwise"].shape == (1, 3, 96, 160)  # P6: 1.5 x 2.5
+
+
+def test_every_summed_level_reaches_the_heads() -> None:
+    net = _net(backbone="featurenet", pyramid_levels=("P3", "P4", "P5", "P6")).eval()
+    image = torch.randn(1, 1, 64, 64)
+    before = net.logits(image)["pixelwise"]
+    for level, conv in net.pyramid.outputs.items():
+        kept = conv.bias.detach().clone()
+        nn.init.constant_(conv.bias, 3.0)
+        assert not torch.allclose(net.logits(image)["pixelwise"], before), level
+        conv.bias.data.copy_(kept)
+
+
+def test_a_shuffled_finish_gives_each_pixel_its_own_logit() -> None:
+    net = _net(backbone="featurenet", head_stride=2, head_finish="shuffle", heads=("foreground",))
+    head = net.heads["foreground"].eval()
+    nn.init.zeros_(head.last.weight)
+    head.last.bias.data = torch.arange(8.0)
+    logits = head(torch.zeros(1, 16, 1, 1))  # one pixel of P3 is 8x8 pixels of the image
+    assert logits.shape == (1, 2, 8, 8)
+    assert logits[0, 0, :2, :4].tolist() == [[0, 1, 0, 1], [2, 3, 2, 3]]
+    assert logits[0, 1, :2, :4].tolist() == [[4, 5, 4, 5], [6, 7, 6, 7]]
+
+
+def test_momentum_of_the_norms_is_a_setting() -> None:
+    net = _net(backbone="resnet18", norm_momentum=0.25)
+    momenta = {m.momentum for m in net.modules() if isinstance(m, nn.BatchNorm2d)}
+    assert momenta == {0.25}
+
+
+def test_the_random_state_of_torch_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    _net(backbone="featurenet")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_location_is_seen_and_can_be_left_out() -> None:
     with_it, without = _net(backbone="featurenet"), _net(backbone="featurenet", location=False)
     assert with_it.conv_channels.in_channels == 3
@@ -135,6 +174,20 @@ def test_the_same_seed_gives_the_same_weights() -> None:
         ({"backbone": "resnet5"}, "did you mean 'resnet50'"),
         ({"heads": ("pixelwize",)}, "did you mean 'pixelwise'"),
         ({"backbone_levels": ("C1", "C2", "C9")}, "C9"),
+        ({"backbone": "convnext_atto", "backbone_levels": ("C1", "C2")}, "no level C1; it has C2"),
+        ({"backbone": "vit_tiny_patch16_224"}, "images of any size"),
+        ({"backbone": "featurenet", "pyramid_levels": ("P2", "P3")}, "P2 needs C2"),
+        ({"backbone": "featurenet", "pyramid_levels": ("P3", "P7")}, "P7 needs C5 and P6"),
+        ({"backbone": "featurenet", "pyramid_levels": ("P4", "P5")}, "lack P3"),
+        (
+            {
+                "backbone": "featurenet",
+                "head_stride": 8,
+                "backbone_levels": ("C2", "C3"),
+                "pyramid_levels": ("P2", "P3"),
+            },
+            "head_stride 8 is coarser",
+        ),
         ({"pretrained": "nowhere.pth", "backbone": "resnet18"}, r"nowhere\.pth"),
         ({"pretrained": "package:no_such_package", "backbone": "resnet18"}, "no_such_package"),
     ],

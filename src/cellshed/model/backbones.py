@@ -59,9 +59,9 @@ class TimmBackbone(Backbone):
         self, name: str, levels: Sequence[str], pretrained: bool = False, **options: Any
     ) -> None:
         super().__init__()
-        with torch.device("meta"):
-            info = timm.create_model(name, features_only=True).feature_info
-        index = {f"C{r.bit_length() - 1}": i for i, r in enumerate(info.reduction())}
+        if name.startswith("swin"):
+            options["strict_img_size"] = False
+        index = _taps(name, options)
         missing = [level for level in levels if level not in index]
         if missing:
             has = ", ".join(level for level in sorted(index) if level != "C0")
@@ -82,6 +82,21 @@ class TimmBackbone(Backbone):
         if self.channels_last:
             maps = [c.permute(0, 3, 1, 2) for c in maps]
         return dict(zip(self.levels, maps, strict=True))
+
+
+def _taps(name: str, options: Mapping[str, Any]) -> dict[str, int]:
+    """Return the number of the last map at each level, after a trial without memory."""
+    try:
+        with torch.device("meta"):
+            net = timm.create_model(name, features_only=True, **options).eval()
+            net(torch.empty(1, 3, 64, 96))
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"backbone '{name}' doesn't give feature maps of images of any size "
+            f"({str(error).splitlines()[0]}); choose another, such as resnet50"
+        ) from error
+    strides = net.feature_info.reduction()
+    return {f"C{stride.bit_length() - 1}": i for i, stride in enumerate(strides)}
 
 
 class LiteBackbone(TimmBackbone):

@@ -23,7 +23,7 @@ class DenseConv(nn.Conv2d):
         """See nn.Conv2d."""
         if not (on_cpu(x) and torch.is_grad_enabled() and self.weight.requires_grad):
             return super().forward(x)
-        quick = winograd.suits(self) and winograd.is_large(x)
+        quick = winograd.suits(self) and winograd.pixels(x) >= winograd.PIXELS_IN_TRAINING
         result: Tensor = _Conv.apply(x, self.weight, self.bias, self.stride, self.padding, quick)
         return result
 

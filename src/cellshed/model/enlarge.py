@@ -32,16 +32,25 @@ class EnlargedConv(nn.Conv2d):
 
     plain = False
     """Use torch's own layers, for a network that is to be exported."""
+    multiply: nn.Module | None = None
+    """The taps' convolution, where something faster than torch's does it."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return conv(upsample(x)): (N, K, 2h, 2w) of (N, C, h, w)."""
         if self.plain or not on_cpu(x):
             return super().forward(upsample(x))
-        # One 1x1 convolution to all taps: (9K, C, 1, 1).
-        taps = self.weight.permute(2, 3, 0, 1).reshape(-1, self.in_channels, 1, 1)
-        assert self.bias is not None
-        result: Tensor = _SumTaps.apply(F.conv2d(x, taps), self.bias)
+        taps = self.multiply(x) if self.multiply else F.conv2d(x, self._tap_weights())
+        result: Tensor = _SumTaps.apply(taps, self.bias)
         return result
+
+    def taps(self) -> nn.Conv2d:
+        """Return the 1x1 convolution that gives what each tap of the kernel makes of a map."""
+        conv = nn.Conv2d(self.in_channels, 9 * self.out_channels, 1, bias=False)
+        conv.weight = nn.Parameter(self._tap_weights())
+        return conv.requires_grad_(self.weight.requires_grad)
+
+    def _tap_weights(self) -> Tensor:
+        return self.weight.permute(2, 3, 0, 1).reshape(-1, self.in_channels, 1, 1)
 
 
 class EnlargedReluLinear(nn.Conv2d):

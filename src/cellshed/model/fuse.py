@@ -61,7 +61,7 @@ class FastConv(nn.Module):
         """Return activation(conv(x) + other)."""
         if not on_cpu(x):
             return self._in_steps(x, other)
-        if self.kernel is not None and winograd.is_large(x):
+        if self.kernel is not None and winograd.pixels(x) >= winograd.PIXELS:
             return self._quick(x, other, self.kernel)
         name, scalars = ACTIVATIONS[type(self.activation)] if self.activation else ("none", [])
         geometry = (self.padding, self.stride, self.dilation, self.groups)
@@ -71,11 +71,20 @@ class FastConv(nn.Module):
                 x, self.weight, self.bias, *geometry, name, scalars, ""
             )
             return result
-        unary = None if name == "none" else name
+        relu = type(self.activation) is nn.ReLU  # the one that can follow an addition
         result = torch.ops.mkldnn._convolution_pointwise.binary(
-            x, other, self.weight, self.bias, *geometry, "add", 1.0, unary, scalars, ""
+            x,
+            other,
+            self.weight,
+            self.bias,
+            *geometry,
+            "add",
+            1.0,
+            "relu" if relu else None,
+            [],
+            "",
         )
-        return result
+        return self.activation(result) if self.activation and not relu else result
 
     def _quick(self, x: Tensor, other: Tensor | None, kernel: Tensor) -> Tensor:
         if other is None and type(self.activation) in CLIPS:
@@ -91,29 +100,27 @@ class FastConv(nn.Module):
         return self.activation(x) if self.activation else x
 
 
-def fuse(module: nn.Module, method: str, *, onednn: bool | None = None) -> nn.Module:
+def fuse(module: nn.Module, method: str, *, exportable: bool = False) -> nn.Module:
     """Return the inference form of a module, in evaluation mode; the module stays as it is.
 
     Args:
-        module: traceable by torch.fx: no branches that depend on values.
+        module: traceable by torch.fx, but for its child "backbone", which is kept as it is if
+            it has branches that depend on values.
         method: the method of the module that becomes the result's forward.
-        onednn: let oneDNN do activations and additions; None: where torch has it, and the
-            weights are float32 on a CPU. Without it, the result can be exported.
+        exportable: use torch's common operations only, which other engines know.
     """
     module = copy.deepcopy(module).eval().requires_grad_(False)
-    graph = fx.GraphModule(module, _Tracer(method).trace(module))
+    graph = fx.GraphModule(module, _trace(module, method))
     _fold_norms(graph)
     weight = next(module.parameters())
-    if onednn is None:
-        onednn = weight.device.type == "cpu" and weight.dtype == torch.float32 and has_onednn()
-    if onednn:
-        _use_fast_convs(graph)
-        _join_additions(graph)
-        _join_activations(graph)
-    else:
+    if exportable:
         for layer in graph.modules():
             if isinstance(layer, (EnlargedConv, EnlargedReluLinear)):
                 layer.plain = True
+    elif weight.device.type == "cpu" and weight.dtype == torch.float32 and has_onednn():
+        _use_fast_convs(graph)
+        _join_additions(graph)
+        _join_activations(graph)
     graph.delete_all_unused_submodules()
     graph.recompile()
     return graph
@@ -139,13 +146,21 @@ def has_onednn() -> bool:
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, leaf: str = "") -> None:
         super().__init__()
         self.traced_func_name = method
+        self.leaf = leaf
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        leaf = isinstance(m, (nn.Conv2d, nn.BatchNorm2d))
+        leaf = isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) or module_qualified_name == self.leaf
         return leaf or super().is_leaf_module(m, module_qualified_name)
+
+
+def _trace(module: nn.Module, method: str) -> fx.Graph:
+    try:
+        return _Tracer(method).trace(module)
+    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError):
+        return _Tracer(method, leaf="backbone").trace(module)
 
 
 def _module(graph: fx.GraphModule, node: Any) -> nn.Module | None:
@@ -180,6 +195,8 @@ def _use_fast_convs(graph: fx.GraphModule) -> None:
         conv = _module(graph, node)
         if isinstance(conv, nn.Conv2d) and type(conv) in PLAIN and conv.padding_mode == "zeros":
             graph.add_submodule(str(node.target), FastConv(conv))
+        elif isinstance(conv, EnlargedConv):
+            conv.multiply = FastConv(conv.taps())
 
 
 def _join_additions(graph: fx.GraphModule) -> None:

@@ -106,13 +106,13 @@ class PanopticNet(Network):
             _hold_statistics(self.backbone)
         return self
 
-    def for_inference(self, *, onednn: bool | None = None) -> "FusedNet":
+    def for_inference(self, *, exportable: bool = False) -> "FusedNet":
         """Return a faster network with the same outputs to 1e-4, which can't be trained.
 
         Args:
-            onednn: see cellshed.model.fuse.fuse; False for a network that is to be exported.
+            exportable: use torch's common operations only, for ONNX or OpenVINO.
         """
-        return FusedNet(self.settings, fuse(self, "core", onednn=onednn))
+        return FusedNet(self.settings, fuse(self, "core", exportable=exportable))
 
 
 class FusedNet(Network):

@@ -24,7 +24,8 @@ STRIP = 128  # tiles that are multiplied together: few enough to stay in the cac
 # Below these, transforming costs more than it saves (measured).
 CHANNELS = 32
 PAIRS = 2048
-PIXELS = 512
+PIXELS = 64  # with the kernel transformed beforehand
+PIXELS_IN_TRAINING = 512
 
 # The kernel's transform, times 24.
 _KERNEL = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]
@@ -45,9 +46,9 @@ def suits(conv: nn.Conv2d) -> bool:
     )
 
 
-def is_large(x: Tensor) -> bool:
-    """Return whether a map (N, C, H, W) has pixels enough."""
-    return x.shape[0] * x.shape[2] * x.shape[3] >= PIXELS
+def pixels(x: Tensor) -> int:
+    """Return the number of pixels of a map (N, C, H, W)."""
+    return x.shape[0] * x.shape[2] * x.shape[3]
 
 
 def transform_kernel(weight: Tensor) -> Tensor:
