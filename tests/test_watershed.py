@@ -279,6 +279,30 @@ def test_the_interior_comes_from_the_best_map():
     assert np.array_equal(interior_map(maps), np.sqrt(maps["inner_distance"][..., 0]))
 
 
+def test_a_share_of_the_edge_joins_the_interior():
+    maps = as_maps(discs(touching=True), HEADS)
+    for name, edge, inside in (("pixelwise", 0, 1), ("pixelwise_separated", 0, 2)):
+        only = {name: maps[name]}
+        expected = maps[name][..., inside] + np.float32(0.5) * maps[name][..., edge]
+        assert np.array_equal(interior_map(only, 0.5), expected)
+    only = {"foreground": maps["foreground"]}
+    assert np.array_equal(interior_map(only, 0.5), interior_map(only))
+
+
+@pytest.mark.parametrize("touching", [False, True])
+def test_with_the_edge_cells_reach_their_rim(touching):
+    labels = discs(touching=touching)
+    maps = as_maps(labels, ("inner_distance", "pixelwise"))
+    bare, full = (
+        decode(maps, DecodeSettings(edge_weight=weight, interior_threshold=0.55, interior_smooth=0))
+        for weight in (0, 0.6)
+    )
+    assert full.max() == bare.max() == labels.max()
+    assert ((bare > 0) <= (full > 0)).all()
+    assert (full[labels > 0] > 0).all()
+    assert (bare[labels > 0] == 0).any()
+
+
 def test_connected_interior_is_certain_first_then_grows():
     interior = np.zeros((20, 30), np.float32)
     interior[5:15, 4:12] = interior[5:15, 16:26] = 0.4

@@ -196,6 +196,9 @@ class DecodeSettings(Settings):
     each connected piece of the thresholded interior is one marker."""
     maxima_threshold: float = 0.1
     interior_threshold: float = 0.3
+    edge_weight: Fraction = 0.0
+    """Share of pixelwise's edge (of pixelwise_separated's background_edge) that is added to the
+    interior before flooding, so that cells reach their rim; 0: the reference."""
     maxima_smooth: Annotated[float, Field(ge=0)] = 0.0
     interior_smooth: Annotated[float, Field(ge=0)] = 1.0
     radius: Positive = 2

@@ -37,8 +37,12 @@ Maps = Mapping[str, ArrayLike]  # target name -> (H, W, C)
 
 MAXIMA_ALGORITHMS = ("h_maxima", "peak_local_max")
 DISTANCES = ("outer_distance", "inner_distance")
-# number of channels, and which of them is the interior
-PROBABILITIES = {"pixelwise": (3, 1), "pixelwise_separated": (4, 2), "foreground": (2, 1)}
+# number of channels; which of them is the interior, and which the rim towards the background
+PROBABILITIES = {
+    "pixelwise": (3, 1, 0),
+    "pixelwise_separated": (4, 2, 0),
+    "foreground": (2, 1, None),
+}
 LIKELIER_THAN_NOT = 0.5
 
 
@@ -132,8 +136,8 @@ def decode(maps: Maps, settings: DecodeSettings) -> Labels:
         ValueError: none of the maps is of use, the one that the settings name isn't there, or
             what `deep_watershed` refuses.
     """
-    interior = interior_map(maps)
-    options = settings.model_dump(exclude={"markers"})
+    interior = interior_map(maps, settings.edge_weight)
+    options = settings.model_dump(exclude={"markers", "edge_weight"})
     name = marker_map(maps, settings)
     if name != "interior":
         return deep_watershed(_distance(maps, name), interior, **options)
@@ -167,18 +171,25 @@ def marker_map(maps: Maps, settings: DecodeSettings) -> str:
     return settings.markers
 
 
-def interior_map(maps: Maps) -> Map:
+def interior_map(maps: Maps, edge_weight: float = 0) -> Map:
     """Return the map that is flooded, float32 (H, W), high inside of cells.
+
+    Args:
+        maps: see `decode`.
+        edge_weight: share of the edge that is added, where the map has a class for it.
 
     Raises:
         ValueError: there is no map to take it from, or its shape doesn't suit its name.
     """
-    for name, (channels, interior) in PROBABILITIES.items():
+    for name, (channels, interior, edge) in PROBABILITIES.items():
         if name in maps:
-            probabilities = np.asarray(maps[name])
+            probabilities = np.asarray(maps[name], np.float32)
             if probabilities.ndim != 3 or probabilities.shape[2] != channels:
                 raise ValueError(f"{name} has shape {probabilities.shape}: give (H, W, {channels})")
-            return np.ascontiguousarray(probabilities[..., interior], np.float32)
+            inside = np.ascontiguousarray(probabilities[..., interior])
+            if edge is not None and edge_weight:
+                inside = inside + np.float32(edge_weight) * probabilities[..., edge]
+            return inside
     for name in DISTANCES:
         if name in maps:
             root: Map = np.sqrt(np.maximum(_distance(maps, name), 0))
@@ -203,7 +214,7 @@ def confidence(labels: Labels, maps: Maps, settings: DecodeSettings) -> NDArray[
     Returns:
         float32 (n,) in [0, 1]: label k at index k - 1. A rank, not a calibrated probability.
     """
-    interior = np.clip(interior_map(maps), 0, 1)
+    interior = np.clip(interior_map(maps, settings.edge_weight), 0, 1)
     name = marker_map(maps, settings)
     maxima = interior if name == "interior" else _distance(maps, name)
     n = int(labels.max(initial=0))

@@ -1,14 +1,16 @@
 """The decoder's thresholds, chosen on the maps of the validation images.
 
 The network runs once per image; then settings are tried on its maps alone. The search goes along
-one setting at a time, over and over until none of them helps any more, and ends with a grid of
-the two thresholds that matter most, from which the sensitivity can be seen.
+one setting at a time (two that only help together in pairs), over and over until none of them helps
+any more, and ends with a grid of the two thresholds that matter most, from which the sensitivity
+can be seen.
 """
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ Progress = Callable[[int, int], None]
 
 CANDIDATES: dict[str, tuple[float, ...]] = {
     "maxima_threshold": (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28),
+    "edge_weight": (0.0, 0.3, 0.45, 0.6, 0.75),
     "interior_threshold": (0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8),
     "maxima_smooth": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
     "interior_smooth": (0.0, 0.5, 1.0, 1.5, 2.0),
@@ -36,6 +39,8 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
     "fill_holes_threshold": (15, 100, 1000),
 }
 """What is tried for each setting, in this order."""
+TOGETHER = ("edge_weight", "interior_threshold")
+"""More edge lifts the interior, so that its threshold has to follow."""
 GRID = ("maxima_threshold", "interior_threshold")
 OBJECTIVES = ("f1", "mean_ap")
 
@@ -103,19 +108,19 @@ def search(
         raise ValueError("no images to tune on")
     trials = _Trials(images, objective)
     before, best = trials(start), start
-    a_round = sum(len(tuple(values)) for values in candidates.values())
+    steps = _steps(candidates)
+    a_round = sum(len(step) for step in steps)
     grid_size = int(np.prod([len(tuple(candidates.get(name, ()))) for name in GRID]))
     improved = True
     while improved:
         improved = False
-        for name, values in candidates.items():
-            for value in values:
-                rival = with_overrides(best, {name: value}, "decode")
-                if trials(rival) > trials(best):
-                    best, improved = rival, True
-                if progress is not None:
-                    done = len(trials.scores)
-                    progress(done, max(done + grid_size, 2 * a_round + grid_size))
+        for change in chain.from_iterable(steps):
+            rival = with_overrides(best, change, "decode")
+            if trials(rival) > trials(best):
+                best, improved = rival, True
+            if progress is not None:
+                done = len(trials.scores)
+                progress(done, max(done + grid_size, 2 * a_round + grid_size))
     grid = _grid(trials, best, candidates)
     if progress is not None:
         progress(len(trials.scores), len(trials.scores))
@@ -167,6 +172,20 @@ def tune(
     scores = card.scores | {f"val_{objective}_tuned": round(tuned.after, 4)}
     write_card(folder, card.model_copy(update={"decode": tuned.decode, "scores": scores}))
     return tuned
+
+
+def _steps(candidates: Mapping[str, Iterable[float]]) -> list[list[dict[str, float]]]:
+    """Return the changes that are tried, one list for each setting or pair of settings."""
+    pair = all(name in candidates for name in TOGETHER)
+    steps = [
+        [{name: value} for value in values]
+        for name, values in candidates.items()
+        if not (pair and name in TOGETHER)
+    ]
+    if pair:
+        values = product(*(candidates[name] for name in TOGETHER))
+        steps.insert(1, [dict(zip(TOGETHER, both, strict=True)) for both in values])
+    return steps
 
 
 def _grid(
