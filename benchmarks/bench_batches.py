@@ -3,7 +3,6 @@
 Run as `python benchmarks/bench_batches.py`; one thread, best of several repeats.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from cellshed.config import AugmentSettings, Config, NormalizeSettings, parse_co
 from cellshed.data.store import Record
 from cellshed.normalize import normalize, scaling
 from cellshed.targets import encode_targets
+from timing import best_ms
 
 SHAPE = (520, 704)
 SIZE = 512
@@ -102,17 +102,6 @@ def _row(
         "plain": name,
         "bound_ms": bound,
     }
-
-
-def best_ms(function: Callable[[], Any], repeats: int) -> float:
-    """Return the shortest of several runs, after one that may compile."""
-    function()
-    found = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        found.append(1e3 * (time.perf_counter() - start))
-    return min(found)
 
 
 def field(cells: int) -> MemoryStore:

@@ -7,7 +7,6 @@ with stardist needs that package; it is left out where it isn't installed.
 import contextlib
 import importlib
 import io
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from cellshed.metrics.coco import AREAS, coco_scores, match_labels
 from cellshed.metrics.mistakes import count_mistakes, link_cells
 from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import PERCENT, as_scores, count, count_without_small
+from timing import best_ms
 
 SHAPE = (520, 704)
 BOUNDS = {300: 8, 3000: 20}
@@ -75,17 +75,6 @@ def _row(
         "plain": name,
         "bound_ms": bound,
     }
-
-
-def best_ms(function: Callable[[], Any], repeats: int) -> float:
-    """Return the least processor time of several runs, after one that may compile."""
-    function()
-    found = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        found.append(1e3 * (time.process_time() - start))
-    return min(found)
 
 
 def pair(cells: int) -> tuple[Labels, Labels]:

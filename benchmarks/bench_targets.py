@@ -3,8 +3,6 @@
 Run as `python benchmarks/bench_targets.py`; one thread, best of several repeats.
 """
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from skimage.segmentation import find_boundaries
 from cellshed.distances import distance_transform
 from cellshed.regions import connected_components
 from cellshed.targets import inner_distance, outer_distance, pixelwise
+from timing import best_ms
 
 SIZE = 512
 Array = NDArray[Any]
@@ -63,17 +62,6 @@ def _point(size: int, cells: int) -> dict[str, Any]:
     labels = field(size, cells)
     ms = best_ms(lambda: inner_distance(labels, erosion=1), 5)
     return {"part": "inner distance", "pixels": size * size, "cells": cells, "ms": ms}
-
-
-def best_ms(function: Callable[[], Any], repeats: int) -> float:
-    """Return the shortest of several runs, after one that may compile."""
-    function()
-    found = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        found.append(1e3 * (time.perf_counter() - start))
-    return min(found)
 
 
 def field(size: int, cells: int) -> NDArray[np.int32]:

@@ -6,7 +6,6 @@ best of several repeats.
 
 import re
 import sys
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from cellshed import flood, maxima
 from cellshed.config import DecodeSettings
 from cellshed.smooth import gaussian
 from cellshed.watershed import confidence, deep_watershed
+from timing import best_ms
 
 SHAPE = (520, 704)
 BOUNDS = {300: 30.0, 3000: 45.0}  # ms, deep watershed as a whole
@@ -85,22 +85,6 @@ def _row(
     }
 
 
-def best_ms(function: Callable[[], Any], repeats: int) -> float:
-    """Return the shortest of several runs, after one that may compile."""
-    function()
-    return shortest_ms(function, repeats)
-
-
-def shortest_ms(function: Callable[[], Any], repeats: int) -> float:
-    """Return the shortest of several runs."""
-    found = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        found.append(1e3 * (time.process_time() - start))
-    return min(found)
-
-
 def plain_deep_watershed(
     top: Map, inside: Map, *, radius: int = 2, algorithm: str = "h_maxima"
 ) -> Labels:
@@ -147,10 +131,10 @@ def _measured(top: Map, inside: Map, repeats: int) -> tuple[float, int | None]:
     try:
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is in use
         before = _status("VmRSS")
-        ms = shortest_ms(lambda: deep_watershed(top, inside), repeats)
+        ms = best_ms(lambda: deep_watershed(top, inside), repeats, warm_up=False)
         return ms, _status("VmHWM") - before
     except OSError:  # only Linux tells
-        return shortest_ms(lambda: deep_watershed(top, inside), repeats), None
+        return best_ms(lambda: deep_watershed(top, inside), repeats, warm_up=False), None
 
 
 def _status(name: str) -> int:
