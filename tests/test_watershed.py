@@ -322,7 +322,9 @@ def test_connected_interior_is_certain_first_then_grows():
 def test_decode_passes_every_setting_on():
     maxima, interior = noisy_maps(2)
     maps = {"inner_distance": maxima, "foreground": np.stack([1 - interior, interior], axis=-1)}
-    for changes in ({"radius": 5}, {"maxima_algorithm": "peak_local_max"}, {"label_erosion": 1}):
+    peaks = {"maxima_algorithm": "peak_local_max", "maxima_threshold": 0.5}
+    border = peaks | {"exclude_border": True}
+    for changes in ({"radius": 5}, peaks, border, {"label_erosion": 1}):
         expected = deep_watershed(maxima, interior, **changes)
         assert np.array_equal(decode(maps, DecodeSettings(**changes)), expected)
 

@@ -203,6 +203,8 @@ class DecodeSettings(Settings):
     interior_smooth: Annotated[float, Field(ge=0)] = 1.0
     radius: Positive = 2
     maxima_algorithm: Literal["h_maxima", "peak_local_max"] = "h_maxima"
+    exclude_border: bool = False
+    """peak_local_max: take no maxima within `radius` of the frame."""
     label_erosion: Annotated[int, Field(ge=0)] = 0
     small_objects_threshold: Annotated[int, Field(ge=0)] = 15
     fill_holes_threshold: Annotated[int, Field(ge=0)] = 15

@@ -77,7 +77,7 @@ class EnlargedBatchNorm(nn.BatchNorm2d):
         """Return the normalised map, of the size of x (N, C, h, w)."""
         if not self.training:
             return super().forward(x)
-        mean, variance = _Moments.apply(x) if on_cpu(x) else _moments(x.float())
+        mean, variance = _Moments.apply(x) if on_cpu(x) else _moments(x.to(self.weight.dtype))
         self._follow(mean.detach(), variance.detach(), 4 * x[:, 0].numel())
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
