@@ -218,6 +218,9 @@ class PredictSettings(Settings):
     """Side of a tile in pixels, a multiple of 32."""
     overlap: Annotated[int, Field(ge=0)] = 128
     """Pixels that neighbouring tiles share."""
+    mirrors: bool = False
+    """Average the maps over each tile and its three mirror images: better, at four times the
+    cost."""
 
 
 class Config(Settings):

@@ -12,6 +12,9 @@ from cellshed.tiling import predict_tiled
 
 Maps = dict[str, NDArray[np.float32]]
 
+MIRRORS = ((1, 1), (-1, 1), (1, -1), (-1, -1))
+"""Steps along rows and columns of an image and of its three mirror images."""
+
 
 def predict_maps(
     forward: Callable[[Tensor], dict[str, Tensor]],
@@ -24,7 +27,7 @@ def predict_maps(
     Args:
         forward: the network, (1, C, H, W) -> head name -> (1, channels, H, W).
         image: (H, W, C), normalised as the network was trained.
-        settings: tile and overlap.
+        settings: tile, overlap, and whether to average over mirror images.
         device: where the network is.
 
     Returns:
@@ -38,4 +41,26 @@ def predict_maps(
             outputs = forward(batch)
         return {k: v[0].float().permute(1, 2, 0).cpu().numpy() for k, v in outputs.items()}
 
-    return predict_tiled(one_tile, image, settings.tile, settings.overlap)
+    whole = _over_mirrors(one_tile) if settings.mirrors else one_tile
+    return predict_tiled(whole, image, settings.tile, settings.overlap)
+
+
+def _over_mirrors(
+    function: Callable[[NDArray[np.float32]], Maps],
+) -> Callable[[NDArray[np.float32]], Maps]:
+    """Return a function that gives the mean of the maps of a tile and its mirror images."""
+
+    def average(tile: NDArray[np.float32]) -> Maps:
+        views = [function(tile[::rows, ::columns]) for rows, columns in MIRRORS]
+        return {
+            name: np.mean(
+                [
+                    view[name][::rows, ::columns]
+                    for view, (rows, columns) in zip(views, MIRRORS, strict=True)
+                ],
+                axis=0,
+            )
+            for name in views[0]
+        }
+
+    return average
