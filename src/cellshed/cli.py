@@ -158,7 +158,9 @@ def train(
     out: Annotated[Path, typer.Option(help="The run folder to write.")],
     changes: Overrides = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
-    init: Annotated[str | None, typer.Option(help="Model to start from.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Model to start from: folder, run, or name such as phase.")
+    ] = None,
 ) -> None:
     """Train a network; the best one by the validation images becomes a model folder."""
     from cellshed.config import load_config
@@ -175,7 +177,9 @@ def train(
 def predict(
     inputs: Annotated[list[str], typer.Argument(help="Images, folders or patterns.")],
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
-    model: Annotated[str | None, typer.Option(help="Model folder, run folder or name.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model folder, run folder or name; default: phase.")
+    ] = None,
     save: Annotated[
         str, typer.Option(help="Which of labels,overlay,coco,table.")
     ] = "labels,overlay,coco,table",
@@ -191,8 +195,6 @@ def predict(
     from cellshed.predict import load_model
     from cellshed.predict_files import predict_files
 
-    if model is None:
-        raise ValueError("--model is missing: give a folder that cellshed train has made")
     segmenter = load_model(model, device=device).with_changes(changes or ())
     with bar("segmenting") as progress:
         summary = predict_files(
@@ -268,6 +270,16 @@ def tune(
     say(f"{objective} on {split}: {tuned.before:.3f} -> {tuned.after:.3f}")
     for name, value in tuned.decode.model_dump().items():
         say(f"  {name}: {value}")
+
+
+@app.command()
+def models() -> None:
+    """List the models that ship with cellshed: size, licence, what for, scores."""
+    from cellshed.console import say
+    from cellshed.model.folder import describe_shipped
+
+    for line in describe_shipped():
+        say(line)
 
 
 @app.command()

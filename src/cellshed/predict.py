@@ -104,11 +104,11 @@ class Segmenter:
         return with_overrides(self.card.decode, changes, "decode")
 
 
-def load_model(name: str | Path, *, device: str = "auto") -> Segmenter:
+def load_model(name: str | Path | None = None, *, device: str = "auto") -> Segmenter:
     """Load a model for segmentation.
 
     Args:
-        name: a model folder, a run folder, or the name of a shipped model.
+        name: a model folder, a run folder, or the name of a shipped model; None: `phase`.
         device: auto, cpu, cuda or mps.
 
     Raises:
@@ -125,14 +125,12 @@ def segment(image: NDArray[Any], model: Any = None, **changes: Any) -> NDArray[n
 
     Args:
         image: (H, W) or (H, W, C), any size, any numeric dtype.
-        model: a Segmenter, or what load_model takes.
+        model: a Segmenter, or what load_model takes; None: the shipped model `phase`.
         changes: fields of DecodeSettings, such as maxima_threshold=0.2.
 
     Returns:
         Labels (H, W) int32: 0 background, cells 1..n.
     """
-    if model is None:
-        raise ValueError("segment needs a model: give a folder that cellshed train has made")
     segmenter = model if isinstance(model, Segmenter) else load_model(model)
     return segmenter.segment(image, **changes)
 

@@ -1,4 +1,7 @@
-"""The model folder: model.safetensors and model.yaml, which say all that prediction needs."""
+"""The model folder: model.safetensors and model.yaml, which say all that prediction needs.
+
+Some model folders ship inside the package and are known by their names.
+"""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +21,7 @@ from cellshed.config import (
     PredictSettings,
     Settings,
     TargetsSettings,
+    nearest,
     to_yaml,
     validate,
 )
@@ -26,6 +30,10 @@ from cellshed.model.panoptic import PanopticNet, build_model
 
 WEIGHTS = "model.safetensors"
 CARD = "model.yaml"
+SHIPPED = Path(cellshed.__file__).parent / "shipped"
+"""Folder of the models inside the package, one folder each."""
+DEFAULT = "phase"
+"""Name of the shipped model that is taken where none is named."""
 
 
 class ModelCard(Settings):
@@ -35,6 +43,8 @@ class ModelCard(Settings):
     cellshed: str = cellshed.__version__
     """Version of the program that wrote it."""
     name: str = ""
+    summary: str = ""
+    """What it is good for, in one sentence."""
     licence: str = ""
     """Licence of the training data, which the weights inherit or may inherit."""
     model: ModelSettings
@@ -44,15 +54,29 @@ class ModelCard(Settings):
     predict: PredictSettings = PredictSettings()
     data: dict[str, Any] = Field(default_factory=dict)
     """Fingerprints and counts of the stores it was trained on."""
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """How to make it again: commit, settings file and its fingerprint."""
     scores: dict[str, Any] = Field(default_factory=dict)
-    """Scores on the validation images, by name."""
+    """Scores on the validation images, by name; of a shipped model also those of test sets."""
 
 
-def save_model(folder: str | Path, weights: dict[str, Tensor], card: ModelCard) -> None:
-    """Write a model folder; the card last, so that a folder with a card is complete."""
+def save_model(
+    folder: str | Path, weights: dict[str, Tensor], card: ModelCard, *, half: bool = False
+) -> None:
+    """Write a model folder; the card last, so that a folder with a card is complete.
+
+    Args:
+        folder: to write.
+        weights: by name.
+        card: what model.yaml says.
+        half: write kernels, tensors of two or more axes, in half precision, which they are read
+            from as float32. Biases and the norms' statistics, small and wide in range, are kept.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
+    if half:
+        tensors = {k: v.half() if _is_kernel(v) else v for k, v in tensors.items()}
     with whole_file(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
     write_card(folder, card)
@@ -63,19 +87,66 @@ def write_card(folder: str | Path, card: ModelCard) -> None:
     write_text(Path(folder) / CARD, to_yaml(card))
 
 
-def find_model(name: str | Path) -> Path:
-    """Return the model folder of a path: itself, or the best model of a run folder.
+def shipped_models() -> dict[str, Path]:
+    """Return the models inside the package: name -> folder."""
+    return {card.parent.name: card.parent for card in sorted(SHIPPED.glob(f"*/{CARD}"))}
+
+
+def is_shipped(folder: str | Path) -> bool:
+    """Tell whether a model folder belongs to the package, where nothing may be rewritten."""
+    return SHIPPED.resolve() in Path(folder).resolve().parents
+
+
+def find_model(name: str | Path | None = None) -> Path:
+    """Return a model's folder.
+
+    Args:
+        name: a model folder; a run folder, for its best model; else the name of a shipped model.
+            None: the shipped model `phase`, whatever folders there are.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: there is no such model; the nearest name is offered.
     """
+    known = shipped_models()
+    if name is None:
+        if DEFAULT not in known:
+            raise ValueError(
+                "--model is missing, and this installation has no model of its own: give a model "
+                "folder, or a run folder of cellshed train"
+            )
+        return known[DEFAULT]
     path = Path(name)
     for folder in (path, path / "best"):
         if (folder / CARD).is_file():
             return folder
+    if str(name) in known:
+        return known[str(name)]
+    if path.exists():
+        reason = f"no {CARD} in it"
+    else:
+        reason = "no such folder"
+        if known:
+            reason += f", and no shipped model of that name ({nearest(str(name), known)})"
     raise ValueError(
-        f"model '{name}': no {CARD} in it; give a model folder, or a run folder of cellshed train"
+        f"model '{name}': {reason}; give a model folder, or a run folder of cellshed train"
     )
+
+
+def describe_shipped() -> list[str]:
+    """Return a few lines on each model of the package: size, licence, what for, scores."""
+    lines = []
+    for name, folder in shipped_models().items():
+        card = read_card(folder)
+        size = (folder / WEIGHTS).stat().st_size / 1e6
+        lines += [f"{name}: {card.summary or 'no summary'}", f"  {size:.1f} MB, in {folder}"]
+        lines.append(f"  licence of the training data: {card.licence or 'not stated'}")
+        tests: dict[str, Any] = card.scores.get("test", {})
+        for of_set, scores in tests.items():
+            low, high = scores["interval"]
+            lines.append(
+                f"  {of_set}: object F1 at IoU 0.5: {scores['f1']:.2f} [{low:.2f}, {high:.2f}]"
+            )
+    return lines or ["no model ships with this installation; make models DATA=... makes them"]
 
 
 def read_card(folder: str | Path) -> ModelCard:
@@ -140,6 +211,10 @@ def load_network(folder: str | Path) -> tuple[PanopticNet, ModelCard]:
         net = build_model(settings)
     load_weights(net, folder)
     return net.eval(), card
+
+
+def _is_kernel(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.ndim > 1
 
 
 def _shape(shape: torch.Size | None) -> str:

@@ -22,7 +22,7 @@ from cellshed.data.store import Store, open_store
 from cellshed.inference import Maps
 from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import as_scores, count
-from cellshed.model.folder import find_model, read_card, write_card
+from cellshed.model.folder import find_model, is_shipped, read_card, write_card
 from cellshed.predict import load_model
 from cellshed.watershed import decode
 
@@ -148,26 +148,32 @@ def tune(
         progress: called with (settings tried, settings in all).
 
     Raises:
-        ValueError: the split is "test" and not forced, or the stores have no such images.
+        ValueError: the split is "test" and not forced, the stores have no such images, or the
+            model is one of the package's own.
     """
     if split == "test" and not force:
         raise ValueError(
             "tuning on the split 'test' would make its scores worthless: use val, "
             "or --force if that is what you want"
         )
+    folder = find_model(model)
+    if is_shipped(folder):
+        raise ValueError(
+            f"model '{model}' ships with cellshed and isn't rewritten: train from it with "
+            f"cellshed train finetune --init {model}, or tune a copy of {folder}"
+        )
     listed = [data] if isinstance(data, str | Path | Store) else list(data)
     stores = [d if isinstance(d, Store) else open_store(d) for d in listed]
     parts = [s.subset(r for r in s.records if r.split == split) for s in stores]
     if not any(len(part) for part in parts):
         raise ValueError(f"no images of split '{split}' in the stores")
-    segmenter = load_model(model)
+    segmenter = load_model(folder)
     images = [
         (segmenter.maps(part.image(i)), np.asarray(part.labels(i), dtype=np.int32))
         for part in parts
         for i in range(len(part))
     ]
     tuned = search(images, segmenter.card.decode, objective=objective, progress=progress)
-    folder = find_model(model)
     card = read_card(folder)
     scores = card.scores | {f"val_{objective}_tuned": round(tuned.after, 4)}
     write_card(folder, card.model_copy(update={"decode": tuned.decode, "scores": scores}))
