@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 import cellshed
+from cellshed.config import CalibrationSettings
 from cellshed.data.store import Store
+from cellshed.metrics.calibration import calibrate
+from cellshed.model.folder import read_card, write_card
 from cellshed.predict import find_device, load_model, segment
 
 
@@ -29,6 +32,20 @@ def test_a_prediction_has_a_confidence_for_each_cell(tiny_model: Path, tiny_stor
     assert ((found.confidence >= 0) & (found.confidence <= 1)).all()
     assert set(found.maps) == {"inner_distance", "pixelwise"}
     np.testing.assert_allclose(found.maps["pixelwise"].sum(axis=2), 1, atol=1e-5)
+
+
+def test_calibration_changes_confidences_but_not_their_order(
+    tiny_model: Path, tiny_store: Store, tmp_path: Path
+) -> None:
+    folder = _copy(tiny_model, tmp_path / "model")
+    image, low = tiny_store.image(0), {"interior_threshold": 0.0}
+    raw = load_model(folder).predict(image, **low)
+    calibration = CalibrationSettings(rise=2.0, fall=1.0, offset=0.5)
+    write_card(folder, read_card(folder).model_copy(update={"calibration": calibration}))
+    calibrated = load_model(folder).predict(image, **low)
+    np.testing.assert_array_equal(raw.labels, calibrated.labels)
+    np.testing.assert_array_equal(calibrated.confidence, calibrate(raw.confidence, calibration))
+    assert (np.diff(calibrated.confidence[np.argsort(raw.confidence)]) >= 0).all()
 
 
 def test_scaling_of_the_intensities_does_not_matter(tiny_model: Path, tiny_store: Store) -> None:

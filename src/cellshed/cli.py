@@ -261,7 +261,7 @@ def tune(
     objective: Annotated[str, typer.Option(help="f1 (at IoU 0.5) or mean_ap.")] = "f1",
     force: Annotated[bool, typer.Option(help="Allow the test split.")] = False,
 ) -> None:
-    """Choose the watershed's thresholds and smoothing on validation images."""
+    """Choose the watershed's thresholds on validation images, and calibrate confidences."""
     from cellshed.console import bar, say
     from cellshed.studies.tuning import tune as run
 
@@ -270,6 +270,11 @@ def tune(
     say(f"{objective} on {split}: {tuned.before:.3f} -> {tuned.after:.3f}")
     for name, value in tuned.decode.model_dump().items():
         say(f"  {name}: {value}")
+    if (meaning := tuned.calibration) is not None:
+        say(
+            f"confidences: expected calibration error {meaning.error_before:.3f} -> "
+            f"{meaning.error_after:.3f} on {meaning.cells:,} cells"
+        )
 
 
 @app.command()

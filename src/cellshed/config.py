@@ -211,6 +211,22 @@ class DecodeSettings(Settings):
     pixel_expansion: Annotated[int, Field(ge=0)] = 0
 
 
+class CalibrationSettings(Settings):
+    """From a raw confidence c to the probability p that the cell is right.
+
+    logit(p) = rise * ln(c) - fall * ln(1 - c) + offset: beta calibration.
+    """
+
+    rise: Annotated[float, Field(gt=0)] = 1.0
+    fall: Annotated[float, Field(gt=0)] = 1.0
+    offset: float = 0.0
+    cells: Annotated[int, Field(ge=0)] = 0
+    """Predicted cells of the validation images that it was fitted on."""
+    error_before: float = 0.0
+    """Expected calibration error on them of the raw confidences, and of the calibrated ones."""
+    error_after: float = 0.0
+
+
 class PredictSettings(Settings):
     """How images larger than a tile are cut and put together again."""
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cellshed.config import Config, DecodeSettings, parse_config, with_overrides
 from cellshed.inference import Maps, predict_maps
+from cellshed.metrics.calibration import calibrate
 from cellshed.model.folder import ModelCard, find_model, load_network
 from cellshed.model.memory import keep_freed_memory
 from cellshed.model.panoptic import Network
@@ -26,7 +27,8 @@ class Prediction:
     labels: NDArray[np.int32]
     """(H, W), 0 = background, cells 1..n."""
     confidence: NDArray[np.float32]
-    """(n,) in [0, 1]; entry k - 1 belongs to label k."""
+    """(n,) in [0, 1]; entry k - 1 belongs to label k. With a tuned model the probability that the
+    cell has an IoU above 0.5 with a true one; else a rank alone."""
     maps: Maps
     """Head name -> (H, W, C), what the network said."""
 
@@ -91,7 +93,10 @@ class Segmenter:
         """Turn maps into labels and confidences, by the model's decode settings."""
         settings = self.decode_settings(**changes)
         labels = decode(maps, settings)
-        return Prediction(labels, confidence(labels, maps, settings), maps)
+        sure = confidence(labels, maps, settings)
+        if self.card.calibration is not None:
+            sure = calibrate(sure, self.card.calibration)
+        return Prediction(labels, sure, maps)
 
     def segment(self, image: NDArray[Any], **changes: Any) -> NDArray[np.int32]:
         """Return the labels of an image, (H, W) int32."""

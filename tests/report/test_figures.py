@@ -108,3 +108,13 @@ def test_figures_are_saved_by_their_suffix(tmp_path: Path):
     with pytest.raises(ValueError, match=r"f\.gif: figures are written as"):
         figures.save(figure, tmp_path / "f.gif")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.png", "f.svg"]
+
+
+def test_reliability_draws_the_bins_that_hold_cells():
+    bins = [
+        {"low": 0.0, "high": 0.5, "n": 30, "confidence": 0.4, "right": 0.2},
+        {"low": 0.5, "high": 1.0, "n": 0, "confidence": None, "right": None},
+    ]
+    figure = figures.reliability({"one": bins}, "Reliability")
+    assert lines_of(figure)["one"].get_xydata().tolist() == [[0.4, 0.2]]
+    assert figure.axes[0].collections[0].get_sizes().tolist() == [204]

@@ -53,6 +53,23 @@ def test_every_trial_is_told_and_the_grid_is_whole() -> None:
     assert max(row["f1"] for row in tuned.trials) == tuned.after
 
 
+def test_confidences_come_to_mean_the_share_that_is_right() -> None:
+    truth = _discs()
+    half = np.where(truth > 2, 0, truth)  # two of the four discs that the maps show are no cells
+    few = {"maxima_threshold": (0.1,)}
+    tuned = search([(_maps(truth), half)], DecodeSettings(), candidates=few)
+    assert tuned.calibration is not None
+    assert tuned.calibration.cells == 4
+    assert tuned.calibration.error_before > 0.4
+    assert tuned.calibration.error_after < 0.05
+
+
+def test_without_cells_nothing_is_calibrated() -> None:
+    maps = _maps(np.zeros((32, 32), np.int32))
+    tuned = search([(maps, np.zeros((32, 32), np.int32))], DecodeSettings(), candidates={})
+    assert tuned.calibration is None
+
+
 def test_unknown_objectives_are_refused() -> None:
     with pytest.raises(ValueError, match="did you mean 'mean_ap'"):
         search([(_maps(_discs()), _discs())], DecodeSettings(), objective="mean_app")
@@ -68,5 +85,6 @@ def test_the_best_settings_travel_with_the_model(tiny_store: Store, tmp_path: Pa
     best = train(load_config("debug", changes), tiny_store, tmp_path / "run")
     tuned = tune(best, tiny_store)
     assert read_card(best).decode == tuned.decode
+    assert read_card(best).calibration == tuned.calibration
     assert tuned.after >= tuned.before
     shutil.rmtree(tmp_path / "run")

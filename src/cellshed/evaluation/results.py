@@ -105,7 +105,7 @@ def _flat(scores: dict[str, Any]) -> dict[str, Any]:
                 flat[f"{score}.low"], flat[f"{score}.high"] = value.get(score, (None, None))
         elif isinstance(value, dict):
             flat |= {f"{name}.{k}": v for k, v in _flat(value).items()}
-        elif name not in ("name", "cell_type", "counts"):
+        elif name not in ("name", "cell_type", "counts", "reliability"):
             flat[name] = value
     return flat
 

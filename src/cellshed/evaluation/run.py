@@ -17,6 +17,7 @@ from cellshed.evaluation.predictions import (
 )
 from cellshed.evaluation.results import FORMAT, write_results
 from cellshed.evaluation.truth import Labels, Sample, open_truth
+from cellshed.metrics.calibration import as_rows, calibration_error, reliability
 from cellshed.metrics.coco import (
     Matches,
     coco_intervals,
@@ -81,7 +82,8 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
     Returns:
         What scores.json holds: "pooled", "cell_types" and "images", each with the keys of
         `score`, and "mistakes", "coco", "without_small" and "intervals" (95 %, bootstrap over
-        images; not of a single image).
+        images; not of a single image). Where there are confidences, "pooled" also has their
+        expected calibration error "confidence_error", and the bins of it, "reliability".
 
     Raises:
         ValueError: a prediction is missing or of another size, or anything else about the
@@ -103,7 +105,7 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
         "split": found.split,
         "small": small,
         "confidence": predictions.confidence,
-        **_all_scores(scored),
+        **_all_scores(scored, confident=bool(predictions.confidence)),
     }
     results["gallery"] = write_gallery(
         out / "gallery",
@@ -156,16 +158,28 @@ def _reread(
     return image, np.asarray(sample.read_labels()), predictions.labels(sample)
 
 
-def _all_scores(scored: Sequence[Scored]) -> dict[str, Any]:
+def _all_scores(scored: Sequence[Scored], confident: bool) -> dict[str, Any]:
     cell_types = sorted({item.sample.cell_type for item in scored} - {""})
     return {
         "count_names": list(COUNT_NAMES),
-        "pooled": _scores_of_set(scored),
+        "pooled": _scores_of_set(scored) | (_reliability(scored) if confident else {}),
         "cell_types": {
             name: _scores_of_set([item for item in scored if item.sample.cell_type == name])
             for name in cell_types
         },
         "images": [_scores_of_image(item) for item in scored],
+    }
+
+
+def _reliability(scored: Sequence[Scored]) -> dict[str, Any]:
+    """Compare confidences with the share of cells that are right; nothing if they are no shares."""
+    confidence = np.concatenate([item.matches.scores for item in scored])
+    right = np.concatenate([item.matches.matched[0, 0] for item in scored])
+    if not ((confidence >= 0) & (confidence <= 1)).all():
+        return {}
+    return {
+        "confidence_error": calibration_error(confidence, right),
+        "reliability": as_rows(reliability(confidence, right)),
     }
 
 

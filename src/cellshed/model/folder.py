@@ -15,6 +15,7 @@ from torch import Tensor
 
 import cellshed
 from cellshed.config import (
+    CalibrationSettings,
     DecodeSettings,
     ModelSettings,
     NormalizeSettings,
@@ -51,6 +52,8 @@ class ModelCard(Settings):
     normalize: NormalizeSettings
     targets: TargetsSettings = TargetsSettings()
     decode: DecodeSettings = DecodeSettings()
+    calibration: CalibrationSettings | None = None
+    """What confidences mean; None: they are ranks alone. Fitted by tune, with `decode`."""
     predict: PredictSettings = PredictSettings()
     data: dict[str, Any] = Field(default_factory=dict)
     """Fingerprints and counts of the stores it was trained on."""

@@ -235,6 +235,28 @@ def f1_histogram(groups: Mapping[str, Sequence[Scores]], title: str) -> Figure:
     return figure
 
 
+@_styled
+def reliability(groups: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> Figure:
+    """Draw the share of cells that are right over their confidence; on the diagonal it means that.
+
+    Args:
+        groups: by name, bins: n, confidence and right (None in both without cells). A dot's area
+            is the bin's share of all cells of its group.
+        title: of the figure.
+    """
+    figure, axis = _axes(title)
+    axis.plot([0, 1], [0, 1], linestyle="--", linewidth=1, color=INK)
+    for k, (name, bins) in enumerate(groups.items()):
+        full = [bin_ for bin_ in bins if bin_["n"]]
+        x, y = ([bin_[key] for bin_ in full] for key in ("confidence", "right"))
+        whole = sum(bin_["n"] for bin_ in full)
+        axis.plot(x, y, color=_color(k), linewidth=1, label=name)
+        axis.scatter(x, y, [4 + 200 * bin_["n"] / whole for bin_ in full], color=_color(k))
+    axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="cells that are right")
+    _legend(figure, axis, several=len(groups) > 1)
+    return figure
+
+
 def to_svg(figure: Figure, description: str) -> str:
     """Return a figure as an SVG element for a page: text as text, colours of the page.
 

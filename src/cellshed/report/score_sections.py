@@ -207,6 +207,9 @@ def plots(results: Sequence[Result]) -> Html:
     if types:
         drawn.append(figures.bars(types, "Object F1 at IoU 0.5 by cell type, 95 % intervals"))
     drawn.append(figures.mistake_bars({r.name: r.pooled for r in results}, "Mistakes"))
+    known = {r.name: r.pooled["reliability"] for r in results if r.pooled.get("reliability")}
+    if known:
+        drawn.append(figures.reliability(known, "How often confident cells are right, IoU 0.5"))
     return figure_row(drawn)
 
 

@@ -1,9 +1,9 @@
-"""The decoder's thresholds, chosen on the maps of the validation images.
+"""The decoder's thresholds and what confidences mean, from the maps of the validation images.
 
 The network runs once per image; then settings are tried on its maps alone. The search goes along
 one setting at a time (two that only help together in pairs), over and over until none of them helps
 any more, and ends with a grid of the two thresholds that matter most, from which the sensitivity
-can be seen.
+can be seen. The confidences of the cells that the chosen settings find are then calibrated.
 """
 
 import os
@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.config import DecodeSettings, nearest, with_overrides
+from cellshed.config import CalibrationSettings, DecodeSettings, nearest, with_overrides
 from cellshed.data.store import Store, open_store
 from cellshed.inference import Maps
+from cellshed.metrics.calibration import fit_calibration, hits
 from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import as_scores, count
 from cellshed.model.folder import find_model, is_shipped, read_card, write_card
 from cellshed.predict import load_model
-from cellshed.watershed import decode
+from cellshed.watershed import confidence, decode
 
 Progress = Callable[[int, int], None]
 
@@ -57,6 +58,8 @@ class Tuned:
     """Every setting tried and its score."""
     grid: list[dict[str, Any]]
     """Score for each pair of the two thresholds, all else as in `decode`."""
+    calibration: CalibrationSettings | None = None
+    """What confidences mean under `decode`; None if no cells are found."""
 
 
 class _Trials:
@@ -125,7 +128,22 @@ def search(
     if progress is not None:
         progress(len(trials.scores), len(trials.scores))
     rows = [s.model_dump() | {objective: score} for s, score in trials.scores.items()]
-    return Tuned(before, trials(best), best, objective, rows, grid)
+    meaning = calibration(images, best)
+    return Tuned(before, trials(best), best, objective, rows, grid, meaning)
+
+
+def calibration(
+    images: Sequence[tuple[Maps, NDArray[Any]]], settings: DecodeSettings
+) -> CalibrationSettings | None:
+    """Fit what confidences mean on maps with known labels; None if no cells are found in them."""
+    raw, right = [], []
+    for maps, truth in images:
+        labels = decode(maps, settings)
+        raw.append(confidence(labels, maps, settings))
+        right.append(hits(truth, labels))
+    if not sum(map(len, raw)):
+        return None
+    return fit_calibration(np.concatenate(raw), np.concatenate(right))
 
 
 def tune(
@@ -137,7 +155,7 @@ def tune(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Tuned:
-    """Tune a model's decode settings on its validation images and write them into its folder.
+    """Tune a model's decoder and confidences on validation images; write them into its folder.
 
     Args:
         model: model folder or run folder; its model.yaml is rewritten.
@@ -176,7 +194,8 @@ def tune(
     tuned = search(images, segmenter.card.decode, objective=objective, progress=progress)
     card = read_card(folder)
     scores = card.scores | {f"val_{objective}_tuned": round(tuned.after, 4)}
-    write_card(folder, card.model_copy(update={"decode": tuned.decode, "scores": scores}))
+    found = {"decode": tuned.decode, "calibration": tuned.calibration, "scores": scores}
+    write_card(folder, card.model_copy(update=found))
     return tuned
 
 
