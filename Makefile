@@ -6,13 +6,17 @@ BIN := .venv/bin
 DATA ?=
 REFERENCE ?=
 
-.PHONY: help install demo test test-all test-data lint bench clean
+# make models: which to make
+MODELS ?= phase open
+
+.PHONY: help install demo test test-all test-data lint bench models clean
 
 help:
 	@echo "make demo       install, then run the whole pipeline on drawn images: demo/report.html"
 	@echo "make test       install, then format check, lint, types, layers and tests"
 	@echo "make test-all   the slow tests too"
 	@echo "make test-data  the tests on real data: DATA=folder REFERENCE=folder"
+	@echo "make models     train, score and pack the models that ship: DATA=folder of image sets; hours"
 	@echo "make bench      time every part beside a plain version of the same algorithm"
 
 install: .venv/installed
@@ -44,6 +48,10 @@ test-data: install
 
 bench: install
 	$(BIN)/python benchmarks/run.py
+
+models: install
+	for name in $(MODELS); do $(BIN)/cellshed pack $$name --data "$(DATA)" \
+	  --work models/$$name --out src/cellshed/shipped || exit 1; done
 
 clean:
 	rm -rf demo bench .venv

@@ -123,6 +123,10 @@ def prepare(
     overlap: Annotated[
         str, typer.Option(help="smaller-on-top, later-on-top or drop-covered.")
     ] = "smaller-on-top",
+    val_share: Annotated[
+        float, typer.Option(help="Share of images without a split that become val, by --seed.")
+    ] = 0.0,
+    test_share: Annotated[float, typer.Option(help="Likewise test.")] = 0.0,
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images of a COCO file.")
     ] = None,
@@ -143,6 +147,8 @@ def prepare(
             seed=seed,
             size=size,
             overlap=overlap,
+            val_share=val_share,
+            test_share=test_share,
             images=images,
             export_npz=export_npz,
             progress=progress,
@@ -285,6 +291,26 @@ def models() -> None:
 
     for line in describe_shipped():
         say(line)
+
+
+@app.command()
+def pack(
+    name: Annotated[str, typer.Argument(help="Of the recipe; also the model's name.")],
+    data: Annotated[Path, typer.Option(help="Folder of the image sets.")],
+    work: Annotated[Path, typer.Option(help="Folder for stores, run and scores.")],
+    out: Annotated[Path, typer.Option(help="Folder of models; OUT/NAME is replaced.")],
+    recipes: Annotated[Path, typer.Option(help="Folder with models.yaml.")] = Path("recipes"),
+    run: Annotated[
+        Path | None, typer.Option(help="A run made with the recipe's settings; else train.")
+    ] = None,
+) -> None:
+    """Make a model to ship by its recipe: prepare, train, tune, score, write its card."""
+    from cellshed.console import say, training_display
+    from cellshed.studies.packing import make_model
+
+    with training_display() as progress:
+        packed = make_model(name, recipes, data, work, out, run=run, say=say, progress=progress)
+    say(f"{packed}: packed; its card is {packed / 'card.md'}")
 
 
 @app.command()

@@ -80,8 +80,9 @@ def save_model(
     tensors = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
     if half:
         tensors = {k: v.half() if _is_kernel(v) else v for k, v in tensors.items()}
+    origin = {k: v for k, v in card.recipe.items() if isinstance(v, str)}
     with whole_file(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
+        save_file(tensors, temporary, metadata=origin or None)
     write_card(folder, card)
 
 

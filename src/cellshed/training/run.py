@@ -2,6 +2,7 @@
 
 import json
 import platform
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -130,8 +131,39 @@ def environment() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "packages": {name: version(name) for name in names},
+        "commit": commit(),
         "command": " ".join(["cellshed", *sys.argv[1:]]),
     }
+
+
+def commit() -> str:
+    """Return the commit of the checkout that the program runs from, "-dirty" if it was changed.
+
+    "unknown" where it runs from an installed package, or there is no git.
+    """
+    here = Path(__file__).parent
+    words = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        known = subprocess.run(
+            ["git", "-C", str(here), "ls-files", "--error-unmatch", __file__],
+            capture_output=True,
+            check=False,
+        )
+        if known.returncode:
+            return "unknown"
+        found = subprocess.run([*words, "--exclude=*"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def read_environment(run: Path) -> dict[str, Any]:
+    """Return what `environment` told when a run began; empty if the run doesn't say."""
+    path = run / "environment.json"
+    if not path.is_file():
+        return {}
+    told: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return told
 
 
 def _cell(value: float | None) -> str:

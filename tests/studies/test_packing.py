@@ -1,0 +1,121 @@
+"""Packing: a recipe becomes a model folder with its card; a run by other settings is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from safetensors import safe_open
+
+from cellshed.config import load_config, to_yaml
+from cellshed.data.images import write_labels
+from cellshed.data.store import open_store
+from cellshed.model.folder import CARD, WEIGHTS, read_card
+from cellshed.predict import load_model
+from cellshed.studies.packing import ImageSet, _with_splits, make_model, read_recipe
+from cellshed.training.run import read_environment
+
+RECIPE = {
+    "tiny": {
+        "summary": "Drawn cells.",
+        "licence": "BSD-3-Clause",
+        "settings": "tiny.yaml",
+        "limits": "Too small to segment anything.",
+        "sets": {
+            "livecell": {"licence": "none needed"},
+            "shown": {
+                "licence": "BSD-3-Clause",
+                "synthetic": 3,
+                "shape": [96, 96],
+                "only_test": True,
+                "pictures": True,
+            },
+        },
+    }
+}
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> Path:
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    (folder / "models.yaml").write_text(yaml.safe_dump(RECIPE))
+    config = load_config("debug", ["training.epochs=1", "training.device=cpu"])
+    (folder / "tiny.yaml").write_text(to_yaml(config))
+    return folder
+
+
+def test_a_recipe_becomes_a_model_with_its_card(
+    recipes: Path, tiny_livecell: Path, tmp_path: Path
+) -> None:
+    work, out = tmp_path / "work", tmp_path / "models"
+    told: list[str] = []
+    made = make_model("tiny", recipes, tiny_livecell.parent, work, out, say=told.append)
+    assert made == out / "tiny"
+    card = read_card(made)
+    assert (card.name, card.summary, card.licence) == ("tiny", "Drawn cells.", "BSD-3-Clause")
+    assert set(card.scores["test"]) == {"livecell", "shown"}
+    assert card.recipe["settings"] == "tiny.yaml"
+    assert card.recipe["commit"] == read_environment(work / "run")["commit"]
+    assert card.recipe["sets"]["shown"]["train"] == {"images": 0, "cells": 0}
+    assert card.recipe["sets"]["shown"]["test"]["images"] == 3
+    with safe_open(made / WEIGHTS, "numpy") as file:
+        assert file.metadata()["settings_sha256"] == card.recipe["settings_sha256"]
+    text = (made / "card.md").read_text()
+    for words in ("Drawn cells.", "| **livecell** |", "Too small to segment", "reliability.svg"):
+        assert words in text
+    pictures = [path.name for path in made.glob("*.png")]
+    assert pictures
+    assert all(name.startswith("shown-") and name in text for name in pictures)
+    load_model(made)
+
+    again = make_model("tiny", recipes, tiny_livecell.parent, work, out, run=work / "run")
+    assert (again / CARD).read_text() == yaml.safe_dump(
+        yaml.safe_load((made / CARD).read_text()), sort_keys=False
+    )
+    (recipes / "tiny.yaml").write_text(to_yaml(load_config("debug", ["training.lr=1"])))
+    with pytest.raises(ValueError, match=r"training\.lr|training\.epochs"):
+        make_model("tiny", recipes, tiny_livecell.parent, work, out, run=work / "run")
+
+
+def test_a_set_without_splits_is_parted_by_shares(tmp_path: Path) -> None:
+    from cellshed.data.prepare import prepare
+
+    labels = np.zeros((20, 20), np.int32)
+    labels[4:9, 4:9] = 1
+    for k in range(10):
+        write_labels(tmp_path / "set" / "images" / f"{k}.tif", labels + k)
+        write_labels(tmp_path / "set" / "labels" / f"{k}.tif", labels)
+    store = prepare(tmp_path / "set", tmp_path / "store")
+    parted = _with_splits(store, ImageSet(licence="none", shares=(0.5, 0.2)))
+    assert [r.split for r in parted.records] == ["train"] * 5 + ["val"] * 2 + ["test"] * 3
+    tests = _with_splits(store, ImageSet(licence="none", only_test=True))
+    assert {r.split for r in tests.records} == {"test"}
+    assert len(tests) == 10
+    mixed = store.subset(
+        replace(r, split="test" if r.name < "3" else "train") for r in store.records
+    )
+    assert len(_with_splits(mixed, ImageSet(licence="none", only_test=True))) == 3
+    assert _with_splits(mixed, ImageSet(licence="none")) is mixed
+    assert {r.split for r in open_store(tmp_path / "store").records} == {"all"}
+
+
+def test_unknown_recipes_offer_the_nearest(recipes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="did you mean 'tiny'"):
+        read_recipe(recipes, "tinyy")
+    with pytest.raises(ValueError, match=r"models\.yaml"):
+        read_recipe(tmp_path, "tiny")
+
+
+def test_the_recipes_of_the_repository_are_whole() -> None:
+    folder = Path(__file__).parents[2] / "recipes"
+    for name in ("phase", "open"):
+        recipe = read_recipe(folder, name)
+        assert load_config(folder / recipe.settings).licence
+        assert any(settings.pictures for settings in recipe.sets.values())
+        free = ("BSD", "MIT", "CC0")
+        shown = [s for s in recipe.sets.values() if s.pictures]
+        assert all(s.licence.startswith(free) for s in shown)
+        learned = [s for s in recipe.sets.values() if not s.only_test]
+        assert name != "open" or all(s.licence.startswith(free) for s in learned)
