@@ -62,7 +62,7 @@ def report(inputs: str | Path | Sequence[str | Path], out: str | Path) -> None:
             "dl", [(tag("dt", word), tag("dd", text)) for word, text in _WORDS.items()]
         )
     sections["Origin"] = _origin(found)
-    write_text(out, _page(_title(found), sections))
+    write_text(out, page(_title(found), sections))
 
 
 def _result_sections(results: Sequence[Result]) -> dict[str, Child]:
@@ -86,7 +86,8 @@ def _title(found: Sequence[Run | Result]) -> str:
     return ", ".join(dict.fromkeys(item.name for item in found))
 
 
-def _page(title: str, sections: dict[str, Child]) -> str:
+def page(title: str, sections: dict[str, Child]) -> str:
+    """Return a whole page of some sections, by their headings; it needs no other file."""
     folder = package_files("cellshed.report")
     style, script = ((folder / name).read_text("utf-8") for name in ("page.css", "page.js"))
     links = {name: name.lower().replace(" ", "-") for name in sections}
