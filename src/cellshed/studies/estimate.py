@@ -1,0 +1,77 @@
+"""How long a study will take: a few steps of each network, timed on this machine."""
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from cellshed.batches import steps_per_epoch
+from cellshed.config import Config
+from cellshed.data.store import Store
+from cellshed.model.panoptic import PanopticNet, build_model
+from cellshed.studies.plan import Run, choose, part_of
+from cellshed.training.split import split_stores
+from cellshed.training.validation import spread
+
+_LONG = 3.0
+"""Seconds after which one step is enough to go by."""
+_DECODING = 0.3
+"""Seconds that decoding and scoring of an image take, besides the network; a rule of thumb."""
+
+
+def estimate(
+    runs: Sequence[Run], base: Config, stores: Sequence[Store], *, threads: int
+) -> list[float]:
+    """Return the seconds that each run should take, on this machine with so many threads.
+
+    Each different network takes one or two training steps on noise and segments one crop.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        measured: dict[str, tuple[float, float]] = {}
+        found = []
+        for run in runs:
+            config = run.config(base)
+            key = f"{config.model} {config.training.batch_size} {config.training.crop}"
+            if key not in measured:
+                measured[key] = _probe(config)
+            found.append(_seconds(config, choose(stores, run), *measured[key]))
+        return found
+    finally:
+        torch.set_num_threads(before)
+
+
+def _seconds(config: Config, parts: list[Store], step: float, pixel: float) -> float:
+    train, val = split_stores(parts, config.training)
+    training = config.training
+    steps = steps_per_epoch(train, training) * training.epochs
+    validations = training.epochs // training.val_every
+    judged = spread(val, training.val_images) * validations
+    judged += spread(part_of(parts, "test"), 0)
+    sizes = (store.records[i].height * store.records[i].width for store, i in judged)
+    seconds = steps * step + sum(size * pixel + _DECODING for size in sizes)
+    limit = 60 * training.max_minutes
+    return min(seconds, limit) if limit else seconds
+
+
+def _probe(config: Config) -> tuple[float, float]:
+    """Return the seconds of a training step, and of segmenting a pixel."""
+    net = build_model(config.model.model_copy(update={"pretrained": "none"})).train()
+    side = config.training.crop
+    noise = torch.randn(config.training.batch_size, config.model.in_channels, side, side)
+    noise = noise.to(memory_format=torch.channels_last)
+    step = _time_step(net, noise)
+    if step < _LONG:  # the first one also fetched memory
+        step = _time_step(net, noise)
+    net.eval()
+    began = time.perf_counter()
+    with torch.inference_mode():
+        net(noise[:1])
+    return step, (time.perf_counter() - began) / side**2
+
+
+def _time_step(net: PanopticNet, noise: torch.Tensor) -> float:
+    began = time.perf_counter()
+    torch.stack([output.square().mean() for output in net.logits(noise).values()]).sum().backward()
+    return time.perf_counter() - began
