@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from cellshed.batches import Batch, loader, steps_per_epoch
 from cellshed.config import Config, load_config
+from cellshed.data.diameters import median_diameter
 from cellshed.data.store import Store, open_store
-from cellshed.model.folder import ModelCard, find_model, load_weights, save_model
+from cellshed.model.folder import ModelCard, find_model, load_weights, read_card, save_model
 from cellshed.model.memory import keep_freed_memory
 from cellshed.model.panoptic import PanopticNet, build_model
 from cellshed.normalize import fit
+from cellshed.training.initial import inherited, settings_from
 from cellshed.training.losses import head_losses, loss_weights
 from cellshed.training.optimizers import (
     AveragedWeights,
@@ -53,7 +55,10 @@ def train(
         resume: go on with a run that was interrupted. On a CPU it ends with the same weights
             as an uninterrupted one, bit for bit, unless max_minutes is set. The settings must be
             the same, but for epochs, max_minutes and patience.
-        init: model folder whose weights the network starts from.
+        init: model whose weights the network starts from: a folder, a run, or a shipped model's
+            name. Network, normalisation, targets and decoder are its own where the settings
+            don't say otherwise, and it is itself the first candidate for the best model, so that
+            the result is never worse on the validation images.
         progress: called after each step and each epoch.
 
     Returns:
@@ -66,6 +71,9 @@ def train(
     config = config if isinstance(config, Config) else load_config(config)
     listed = [data] if isinstance(data, str | Path | Store) else list(data)
     stores = [d if isinstance(d, Store) else open_store(d) for d in listed]
+    if init is not None:
+        init = find_model(init)
+        config = settings_from(config, init)
     keep_freed_memory()
     folder = RunFolder(out)
     accelerator = Accelerator(
@@ -109,10 +117,12 @@ class Trainer:
         self.train_stores, self.val_stores = split_stores(stores, config.training)
         self.config = _with_statistics(config, self.train_stores)
         self.settings = self.config.training
+        self.diameter = median_diameter(self.train_stores)
         self.folder = folder
         self.accelerator = accelerator
         self.progress = progress if accelerator.is_main_process else None
         self.state = State()
+        self.initial: ModelCard | None = None
         self._began = time.monotonic()
         torch.manual_seed(self.settings.seed)
         self.net: PanopticNet = build_model(self.config.model).to(memory_format=torch.channels_last)
@@ -120,10 +130,11 @@ class Trainer:
         world = accelerator.num_processes
         self.steps = steps_per_epoch(self.train_stores, self.settings, world=world)
 
-    def start(self, init: str | Path | None, resume: bool) -> None:
+    def start(self, init: Path | None, resume: bool) -> None:
         """Load the weights to start from, or everything to go on with."""
         if init is not None:
-            load_weights(self.net, find_model(init))
+            load_weights(self.net, init)
+            self.initial = read_card(init)
         self.net.to(self.accelerator.device)
         self.optimizer = build_optimizer(self.net, self.settings)
         self.model, self.optimizer = self.accelerator.prepare(_Logits(self.net), self.optimizer)
@@ -131,6 +142,8 @@ class Trainer:
         saved = self.folder.load_state() if resume else None
         if saved is not None:
             self._restore(*saved)
+        elif init is not None:
+            self._record({"epoch": 0, "step": 0, "seconds": 0.0} | self._validate())
 
     def run(self) -> None:
         """Train until the epochs, the minutes or the patience are used up."""
@@ -293,6 +306,9 @@ class Trainer:
             {"hash": s.hash, "images": len(s), "cells": sum(r.n_cells for r in s.records)}
             for s in self.train_stores
         ]
+        told: dict[str, Any] = {"train": data, "cell_diameter": self.diameter}
+        if self.initial is not None:
+            told["initial"] = inherited(self.initial)
         return ModelCard(
             name=self.folder.path.name,
             licence=config.licence,
@@ -300,8 +316,9 @@ class Trainer:
             normalize=config.normalize,
             targets=config.targets,
             decode=config.decode,
+            calibration=self.initial.calibration if self.initial is not None else None,
             predict=config.predict,
-            data={"train": data},
+            data=told,
             scores={k: v for k, v in row.items() if k.startswith("val_") or k == "epoch"},
         )
 

@@ -6,6 +6,11 @@ import numpy as np
 
 from cellshed.config import TrainingSettings
 from cellshed.data.store import Store
+from cellshed.data.window import Window
+
+FEW = 5
+"""With fewer images to train on and none to choose by, a part of each is held back instead."""
+_HELD_ROWS = 0.25
 
 
 def split_stores(
@@ -14,8 +19,8 @@ def split_stores(
     """Return the training and the validation part of some stores, empty parts left out.
 
     Training takes the records of split "train" and those without one ("all"); validation those
-    of split "val". Where no store has any, a seeded share of the training images is held back.
-    Images of split "test" are never touched.
+    of split "val". Where no store has any, a seeded share of the training images is held back;
+    of fewer than FEW images, the lowest quarter of each. Images of split "test" are never touched.
 
     Raises:
         ValueError: nothing is left to train on or to choose by.
@@ -33,11 +38,9 @@ def _hold_back(
     stores: Sequence[Store], settings: TrainingSettings
 ) -> tuple[list[Store], list[Store]]:
     count = sum(len(s) for s in stores)
-    if count < 2:
-        raise ValueError(
-            f"{count} training image and no split 'val': at least two images are needed, "
-            "one of them to choose the best model by"
-        )
+    if count < FEW:
+        parts = [Window(store, 0, 1 - _HELD_ROWS) for store in stores]
+        return list(parts), [Window(store, 1 - _HELD_ROWS, 1) for store in stores]
     held = max(1, round(settings.val_fraction * count))
     order = np.random.default_rng([settings.seed, count]).permutation(count)
     chosen = set(order[:held].tolist())

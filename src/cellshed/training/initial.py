@@ -1,0 +1,47 @@
+"""Training that starts from another model: what of its settings goes on to the new one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cellshed.config import Config, Settings, with_overrides
+from cellshed.model.folder import ModelCard, read_card
+
+_SECTIONS = ("model", "normalize", "targets", "decode", "predict")
+
+
+def settings_from(config: Config, folder: Path) -> Config:
+    """Return settings with those of an initial model wherever the settings say nothing themselves.
+
+    What was read from a file, a preset or an override says something; a default doesn't. Its
+    backbone's start weights aren't needed any more, and its training data's licence is added.
+
+    Args:
+        config: of the training.
+        folder: model folder of the initial model.
+    """
+    card = read_card(folder)
+    sections = {name: _merged(getattr(card, name), getattr(config, name)) for name in _SECTIONS}
+    sections["model"] = sections["model"].model_copy(update={"pretrained": "none"})
+    licences = [config.licence or "not stated", f"initial model: {card.licence or 'not stated'}"]
+    return config.model_copy(update={**sections, "licence": "; ".join(licences)})
+
+
+def inherited(card: ModelCard) -> dict[str, Any]:
+    """Return what a card says of the model that a training started from."""
+    return {"name": card.name, "recipe": card.recipe, "data": card.data}
+
+
+def _merged(before: Settings, now: Settings) -> Settings:
+    return with_overrides(
+        before, _deep(before.model_dump(), now.model_dump(exclude_unset=True)), "settings"
+    )
+
+
+def _deep(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tree with the values of another put over its own."""
+    merged = dict(before)
+    for key, value in now.items():
+        inner = isinstance(value, dict) and isinstance(before.get(key), dict)
+        merged[key] = _deep(before[key], value) if inner else value
+    return merged

@@ -1,0 +1,128 @@
+"""Training from another model: its settings go on, and it is the first candidate itself."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from cellshed.config import CalibrationSettings, load_config
+from cellshed.data.diameters import diameters, median_diameter
+from cellshed.data.store import Store
+from cellshed.data.window import Window
+from cellshed.model.folder import read_card, write_card
+from cellshed.training.initial import settings_from
+from cellshed.training.loop import train
+from cellshed.training.split import FEW, split_stores
+
+FEW_STEPS = ("training.epochs=2", "training.steps_per_epoch=2", "training.val_every=1",
+             "training.batch_size=2", "training.crop=64", "training.device=cpu")  # fmt: skip
+
+
+@pytest.fixture
+def initial(tiny_model: Path, tmp_path: Path) -> Path:
+    """The tiny model with settings and calibration of its own."""
+    folder = tmp_path / "initial"
+    shutil.copytree(tiny_model, folder)
+    card = read_card(folder)
+    decode = card.decode.model_copy(update={"interior_threshold": 0.123, "radius": 3})
+    changes = {"decode": decode, "licence": "MIT", "calibration": CalibrationSettings(offset=1)}
+    write_card(folder, card.model_copy(update=changes))
+    return folder
+
+
+def _rows(run: Path) -> list[dict[str, str]]:
+    with (run / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_the_settings_do_not_say_comes_from_the_initial_model(initial: Path) -> None:
+    config = settings_from(load_config("finetune", ["decode.radius=4"]), initial)
+    card = read_card(initial)
+    assert (config.decode.interior_threshold, config.decode.radius) == (0.123, 4)
+    assert config.model == card.model.model_copy(update={"norm": "frozen", "pretrained": "none"})
+    assert config.normalize == card.normalize
+    assert config.licence == "not stated; initial model: MIT"
+    assert config.training.lr == load_config("finetune").training.lr
+
+
+def test_training_never_ends_with_a_worse_model_on_val(
+    initial: Path, tiny_store: Store, tmp_path: Path
+) -> None:
+    changes = ["training.lr=0.5", "training.ema=0", "training.select=loss", *FEW_STEPS]
+    ruinous = load_config("finetune", changes)
+    best = train(ruinous, tiny_store, tmp_path / "run", init=initial)
+    rows = _rows(tmp_path / "run")
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    losses = [float(row["val_loss"]) for row in rows]
+    assert losses[0] < min(losses[1:])
+    kept, before = load_file(best / "model.safetensors"), load_file(initial / "model.safetensors")
+    assert all((kept[name] == before[name]).all() for name in before)
+    card = read_card(best)
+    assert card.scores["epoch"] == 0
+    assert card.calibration == CalibrationSettings(offset=1)
+    assert card.data["initial"]["name"] == read_card(initial).name
+
+
+def test_a_resumed_run_validates_the_initial_model_once(
+    initial: Path, tiny_store: Store, tmp_path: Path
+) -> None:
+    one = load_config("finetune", [*FEW_STEPS, "training.epochs=1"])
+    train(one, tiny_store, tmp_path / "run", init=initial)
+    train(load_config("finetune", FEW_STEPS), tiny_store, tmp_path / "run", init=initial,
+          resume=True)  # fmt: skip
+    assert [row["epoch"] for row in _rows(tmp_path / "run")] == ["0", "1", "2"]
+
+
+def test_of_few_images_a_part_of_each_is_held_back(tiny_store: Store) -> None:
+    one = tiny_store.subset(tiny_store.select("train").records[:1])
+    (train_part,), (val_part,) = split_stores([one], load_config("finetune").training)
+    height = one.records[0].height
+    assert train_part.records[0].height + val_part.records[0].height == height
+    both = np.concatenate([train_part.image(0), val_part.image(0)])
+    np.testing.assert_array_equal(both, one.image(0))
+    both = np.concatenate([train_part.labels(0), val_part.labels(0)])
+    np.testing.assert_array_equal(both, one.labels(0))
+
+
+def test_of_more_images_whole_ones_are_held_back(tiny_store: Store) -> None:
+    some = tiny_store.subset(tiny_store.select("train").records[:FEW])
+    train_parts, val_parts = split_stores([some], load_config("finetune").training)
+    assert (len(train_parts[0]), len(val_parts[0])) == (FEW - 1, 1)
+    assert val_parts[0].image(0).shape == some.image(0).shape
+
+
+def test_a_single_image_is_enough(initial: Path, tiny_store: Store, tmp_path: Path) -> None:
+    one = tiny_store.subset(tiny_store.select("train").records[:1])
+    best = train(load_config("finetune", FEW_STEPS), one, tmp_path / "run", init=initial)
+    assert read_card(best).data["train"][0]["images"] == 1
+
+
+def test_crops_of_a_band_lie_within_it(tiny_store: Store) -> None:
+    band = Window(tiny_store, 0.5, 1)
+    image, labels = band.crop(1, 3, 5, 1000, 20)
+    half = tiny_store.records[1].height // 2
+    np.testing.assert_array_equal(image, tiny_store.image(1)[half + 3 :, 5:25])
+    np.testing.assert_array_equal(labels, tiny_store.labels(1)[half + 3 :, 5:25])
+    with pytest.raises(ValueError, match="crop at row 64"):
+        band.crop(1, half, 0, 4, 4)
+
+
+def test_diameters_are_those_of_discs_of_the_same_area() -> None:
+    labels = np.zeros((20, 20), np.int32)
+    labels[2:6, 2:6] = 1  # 16 pixels
+    labels[8:16, 8:16] = 3  # 64
+    labels[18:, 4:9] = 2  # on the frame
+    np.testing.assert_allclose(diameters(labels), np.sqrt(4 * np.array([16, 64]) / np.pi))
+    assert diameters(np.zeros((4, 4), np.int32)).size == 0
+    assert median_diameter([]) is None
+
+
+def test_the_card_says_how_large_the_training_cells_are(
+    tiny_model: Path, tiny_store: Store
+) -> None:
+    expected = median_diameter([tiny_store.select("train")])
+    assert read_card(tiny_model).data["cell_diameter"] == expected
+    assert 5 < expected < 100
