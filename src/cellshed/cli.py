@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 import cellshed
+from cellshed.cli_study import study
 
 app = typer.Typer(
     name="cellshed",
@@ -281,6 +282,9 @@ def tune(
             f"confidences: expected calibration error {meaning.error_before:.3f} -> "
             f"{meaning.error_after:.3f} on {meaning.cells:,} cells"
         )
+
+
+app.command()(study)
 
 
 @app.command()

@@ -105,6 +105,19 @@ def execute(folder: str | Path, listener: Listener | None = None) -> dict[str, A
     return result
 
 
+def unscored(place: RunPlace) -> dict[str, Any]:
+    """Return the result of a run whose training was ended early: its history, without scores."""
+    run, _, stores = read_task(place.task())
+    parts = choose(stores, run)
+    return {
+        "task": place.task(),
+        "images": [],
+        "decode": {},
+        "pruned": True,
+        **_training(place, parts),
+    }
+
+
 def _within(config: Config, minutes: float) -> Config:
     if not minutes:
         return config

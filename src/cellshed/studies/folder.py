@@ -112,8 +112,11 @@ class RunPlace:
         return said[-1] if said else "its process ended without a word"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, wait: float = _WAIT) -> Iterator[None]:
         """Hold the folder for this process; the lock goes with the process, however it ends.
+
+        Args:
+            wait: seconds to wait for another process to let go.
 
         Raises:
             OSError: another process holds it and doesn't let go.
@@ -125,7 +128,7 @@ class RunPlace:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as file:
-            until = time.monotonic() + _WAIT
+            until = time.monotonic() + wait
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

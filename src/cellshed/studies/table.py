@@ -35,7 +35,7 @@ COLUMNS = (
 """Columns of every study's table; the factors that a study varies stand behind "seed".
 
 set: test; val and train (the history of the training, by epoch); data (images and cells that a
-run saw, by split); cost; param (what a search tried).
+run saw, by split); cost; trial (of a search).
 decode: "set", thresholds as in the settings, or "tuned" on the validation images.
 cell_type: empty for all. small: "with" or "without" small objects.
 image: empty for scores pooled over images, which have 95 % intervals by bootstrap over images.
@@ -83,6 +83,8 @@ def _rows(result: Mapping[str, Any]) -> Iterator[Row]:
     for part in parts:
         for row in part:
             yield common | row
+    if common["study"] == "search":
+        yield from (common | row for row in _trial(result))
     for split, numbers in result["data"].items():
         for name, number in numbers.items():
             yield common | {"set": "data", "metric": f"{split}_{name}", "value": float(number)}
@@ -135,6 +137,14 @@ def _images(images: list[dict[str, Any]]) -> Iterator[Row]:
                         "metric": name,
                         "value": image[key][place],
                     }
+
+
+def _trial(result: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield what a search went by, and whether it stopped the trial early."""
+    reached = [row["val_f1"] for row in result["history"] if "val_f1" in row]
+    if reached:
+        yield {"set": "trial", "metric": "objective", "value": max(reached)}
+    yield {"set": "trial", "metric": "pruned", "value": float(bool(result.get("pruned")))}
 
 
 def _history(history: list[dict[str, float]]) -> Iterator[Row]:
