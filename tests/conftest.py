@@ -1,6 +1,7 @@
 """Fixtures that several test files use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,14 @@ def _folder(variable: str, what: str) -> Path:
     if not path.is_dir():
         pytest.fail(f"{variable}={value} is not a folder")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep networks that are converted for other engines out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CELLSHED_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

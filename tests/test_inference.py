@@ -1,16 +1,15 @@
 """Maps of whole images: any size, and the same from any side with mirrors."""
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from cellshed.config import PredictSettings
 from cellshed.inference import predict_maps
 
 
-def _shifted(x: Tensor) -> dict[str, Tensor]:
+def _shifted(x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """A network with a preference: each pixel takes its left neighbour's value."""
-    return {"inner_distance": torch.roll(x, 1, dims=3)}
+    return {"inner_distance": np.roll(x, 1, axis=3)}
 
 
 def test_maps_are_what_the_network_says() -> None:

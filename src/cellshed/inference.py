@@ -3,43 +3,34 @@
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cellshed.config import PredictSettings
 from cellshed.tiling import predict_tiled
 
 Maps = dict[str, NDArray[np.float32]]
+Forward = Callable[[NDArray[np.float32]], Maps]
+"""A network: (1, C, H, W), H and W multiples of 32 -> head name -> (1, channels, H, W)."""
 
 MIRRORS = ((1, 1), (-1, 1), (1, -1), (-1, -1))
 """Steps along rows and columns of an image and of its three mirror images."""
 
 
-def predict_maps(
-    forward: Callable[[Tensor], dict[str, Tensor]],
-    image: NDArray[np.float32],
-    settings: PredictSettings,
-    device: torch.device | str = "cpu",
-) -> Maps:
+def predict_maps(forward: Forward, image: NDArray[np.float32], settings: PredictSettings) -> Maps:
     """Return each head's map of an image of any size.
 
     Args:
-        forward: the network, (1, C, H, W) -> head name -> (1, channels, H, W).
+        forward: the network, see Forward.
         image: (H, W, C), normalised as the network was trained.
         settings: tile, overlap, and whether to average over mirror images.
-        device: where the network is.
 
     Returns:
         Head name -> (H, W, channels), float32.
     """
 
     def one_tile(tile: NDArray[np.float32]) -> Maps:
-        batch = torch.from_numpy(np.ascontiguousarray(tile.transpose(2, 0, 1)[None]))
-        batch = batch.to(device, memory_format=torch.channels_last)
-        with torch.inference_mode():
-            outputs = forward(batch)
-        return {k: v[0].float().permute(1, 2, 0).cpu().numpy() for k, v in outputs.items()}
+        outputs = forward(np.ascontiguousarray(tile.transpose(2, 0, 1)[None]))
+        return {name: found[0].transpose(1, 2, 0) for name, found in outputs.items()}
 
     whole = _over_mirrors(one_tile) if settings.mirrors else one_tile
     return predict_tiled(whole, image, settings.tile, settings.overlap)

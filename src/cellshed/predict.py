@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from numpy.typing import NDArray
 
 from cellshed.config import Config, DecodeSettings, parse_config, with_overrides
-from cellshed.inference import Maps, predict_maps
+from cellshed.engines.registry import open_engine
+from cellshed.inference import Forward, Maps, predict_maps
 from cellshed.metrics.calibration import calibrate
-from cellshed.model.folder import ModelCard, find_model, load_network
-from cellshed.model.memory import keep_freed_memory
-from cellshed.model.panoptic import Network
+from cellshed.model.folder import ModelCard, find_model, read_card
 from cellshed.normalize import normalize
 from cellshed.watershed import confidence, decode
 
@@ -36,10 +34,9 @@ class Prediction:
 class Segmenter:
     """A model ready to segment: network, normalisation and decoder together."""
 
-    def __init__(self, net: Network, card: ModelCard, device: torch.device) -> None:
+    def __init__(self, forward: Forward, card: ModelCard) -> None:
         self.card = card
-        self.device = device
-        self._net = net
+        self._forward = forward
 
     def with_changes(self, overrides: Iterable[str]) -> "Segmenter":
         """Return the same model with other settings, such as "decode.radius=3".
@@ -56,7 +53,7 @@ class Segmenter:
             if value != getattr(config, name):
                 raise ValueError(f"--set {name}: a trained model has decode and predict to set")
         update = {"decode": config.decode, "predict": config.predict}
-        return Segmenter(self._net, self.card.model_copy(update=update), self.device)
+        return Segmenter(self._forward, self.card.model_copy(update=update))
 
     def prepare(self, image: NDArray[Any], channel: int | None = None) -> NDArray[np.float32]:
         """Return the image as network input, (H, W, C) normalised.
@@ -74,7 +71,7 @@ class Segmenter:
     def maps(self, image: NDArray[Any], *, channel: int | None = None) -> Maps:
         """Return the network's maps of an image of any size, (H, W, C) each."""
         prepared = self.prepare(image, channel)
-        return predict_maps(self._net, prepared, self.card.predict, self.device)
+        return predict_maps(self._forward, prepared, self.card.predict)
 
     def predict(
         self, image: NDArray[Any], *, channel: int | None = None, **changes: Any
@@ -109,20 +106,24 @@ class Segmenter:
         return with_overrides(self.card.decode, changes, "decode")
 
 
-def load_model(name: str | Path | None = None, *, device: str = "auto") -> Segmenter:
+def load_model(
+    name: str | Path | None = None, *, device: str = "auto", engine: str = "auto"
+) -> Segmenter:
     """Load a model for segmentation.
 
     Args:
         name: a model folder, a run folder, or the name of a shipped model; None: `phase`.
         device: auto, cpu, cuda or mps.
+        engine: what computes the maps: torch, onnx or openvino; auto: torch where there is a GPU,
+            else the fastest that is installed. The first time, a network is converted for
+            another engine than torch; the result is kept in the user's cache.
 
     Raises:
-        ValueError: it isn't a model, or the device isn't there.
+        ValueError: it isn't a model, or device or engine aren't there.
     """
-    where = find_device(device)
-    keep_freed_memory()
-    net, card = load_network(find_model(name))
-    return Segmenter(net.for_inference().to(where), card, where)
+    folder = find_model(name)
+    card = read_card(folder)
+    return Segmenter(open_engine(engine, folder, device), card)
 
 
 def segment(image: NDArray[Any], model: Any = None, **changes: Any) -> NDArray[np.int32]:
@@ -138,26 +139,6 @@ def segment(image: NDArray[Any], model: Any = None, **changes: Any) -> NDArray[n
     """
     segmenter = model if isinstance(model, Segmenter) else load_model(model)
     return segmenter.segment(image, **changes)
-
-
-def find_device(name: str) -> torch.device:
-    """Return a device by name; auto is cuda, else mps, else cpu.
-
-    Raises:
-        ValueError: the machine has no such device.
-    """
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        return torch.device(next(kind for kind, found in there.items() if found))
-    if name not in there:
-        raise ValueError(f"device '{name}': known are auto, {', '.join(there)}")
-    if not there[name]:
-        raise ValueError(f"device '{name}': this machine has none that torch can use")
-    return torch.device(name)
 
 
 def _choose_channels(image: NDArray[Any], wanted: int, channel: int | None) -> NDArray[Any]:

@@ -1,6 +1,17 @@
-"""The network: backbones, pyramid, heads, and PanopticNet made of them."""
+"""The network: backbones, pyramid, heads, and PanopticNet made of them.
 
-from cellshed.model.backbones import BACKBONES
-from cellshed.model.panoptic import PanopticNet, build_model
+The names are loaded when first used, so that a model card can be read without torch.
+"""
 
-__all__ = ["BACKBONES", "PanopticNet", "build_model"]
+from importlib import import_module
+from typing import Any
+
+_HOME = {"BACKBONES": "backbones", "PanopticNet": "panoptic", "build_model": "panoptic"}
+
+__all__ = ["BACKBONES", "PanopticNet", "build_model"]  # noqa: F822
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cellshed.model' has no attribute '{name}'")
+    return getattr(import_module(f"cellshed.model.{_HOME[name]}"), name)

@@ -1,17 +1,17 @@
 """The model folder: model.safetensors and model.yaml, which say all that prediction needs.
 
-Some model folders ship inside the package and are known by their names.
+Some model folders ship inside the package and are known by their names. Cards are read without
+torch, which takes seconds to import.
 """
 
-from pathlib import Path
-from typing import Any, Literal
+from __future__ import annotations
 
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
 import yaml
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 import cellshed
 from cellshed.config import (
@@ -27,7 +27,12 @@ from cellshed.config import (
     validate,
 )
 from cellshed.files import whole_file, write_text
-from cellshed.model.panoptic import PanopticNet, build_model
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from cellshed.model.panoptic import PanopticNet
 
 WEIGHTS = "model.safetensors"
 CARD = "model.yaml"
@@ -75,6 +80,8 @@ def save_model(
         half: write kernels, tensors of two or more axes, in half precision, which they are read
             from as float32. Biases and the norms' statistics, small and wide in range, are kept.
     """
+    from safetensors.torch import save_file
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
@@ -175,6 +182,8 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is missing or isn't safetensors.
     """
+    from safetensors.torch import load_file
+
     path = Path(folder) / WEIGHTS
     try:
         tensors = load_file(path)
@@ -209,6 +218,10 @@ def load_weights(net: PanopticNet, folder: str | Path) -> None:
 
 def load_network(folder: str | Path) -> tuple[PanopticNet, ModelCard]:
     """Build the network of a model folder and load its weights, ready for inference."""
+    import torch
+
+    from cellshed.model.panoptic import build_model
+
     card = read_card(folder)
     settings = card.model.model_copy(update={"pretrained": "none"})
     with torch.device("cpu"):

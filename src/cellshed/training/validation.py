@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cellshed.config import Config
 from cellshed.data.store import Store
+from cellshed.engines.torch_engine import over_arrays
 from cellshed.inference import Maps, predict_maps
 from cellshed.metrics.scores import score
 from cellshed.normalize import normalize
@@ -44,7 +45,7 @@ def validate_images(
     for store, i in images:
         labels = np.asarray(store.labels(i), dtype=np.int32)
         normalised = normalize(np.asarray(store.image(i)), config.normalize)
-        maps = predict_maps(forward, normalised, config.predict, device)
+        maps = predict_maps(over_arrays(forward, device), normalised, config.predict)
         counts = score(labels, decode(maps, config.decode))["thresholds"]["0.50"]
         found = [counts[name] for name in ("tp", "fp", "fn")]
         total += [1, _loss(maps, labels, config), *found]

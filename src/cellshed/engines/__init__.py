@@ -1,0 +1,1 @@
+"""Engines: programs that compute a network's maps, torch itself among them."""

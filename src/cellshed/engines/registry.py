@@ -1,0 +1,104 @@
+"""Which engines there are, which one to take, and the network in it.
+
+To add one: a module with `open_model`, and an entry in ENGINES. No engine is imported before it
+is used; with another engine than torch, and its file made already, torch isn't either.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+from cellshed.config import nearest
+from cellshed.inference import Forward
+from cellshed.model.folder import WEIGHTS
+
+ON_CPU = ("auto", "cpu")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to compute a network's maps."""
+
+    module: str
+    """Has open_model(folder, device) -> Forward."""
+    packages: tuple[str, ...]
+    """What it imports."""
+    files: tuple[str, ...]
+    """Files in a model folder, the first that is there, that hold the network for it."""
+
+
+ENGINES: dict[str, Engine] = {  # the fastest on a CPU first
+    "openvino": Engine("openvino_engine", ("openvino",), ("model.xml", "model.onnx", WEIGHTS)),
+    "onnx": Engine("onnx_engine", ("onnxruntime",), ("model.onnx", WEIGHTS)),
+    "torch": Engine("torch_engine", ("torch",), (WEIGHTS,)),
+}
+CONVERTER = "onnx"
+"""Package that turns weights into what other engines than torch read."""
+
+
+def open_engine(name: str, folder: Path, device: str = "auto") -> Forward:
+    """Return the network of a model folder in an engine.
+
+    Args:
+        name: of the engine, or auto: torch where there is a GPU, else the fastest installed.
+        folder: a model folder, or what `cellshed export` wrote.
+        device: auto, cpu, cuda or mps; engines other than torch have the CPU alone.
+
+    Raises:
+        ValueError: unknown engine or device, not installed, or the folder has no network for it.
+    """
+    name = choose_engine(name, folder, device)
+    module = import_module(f"cellshed.engines.{ENGINES[name].module}")
+    return cast("Forward", module.open_model(folder, device))
+
+
+def choose_engine(name: str, folder: Path, device: str = "auto") -> str:
+    """Return the name of the engine that `open_engine` takes, after checking that it can work."""
+    if name == "auto":
+        return _fastest(folder, device)
+    if name not in ENGINES:
+        raise ValueError(f"--engine: unknown engine '{name}'; {nearest(name, ('auto', *ENGINES))}")
+    lacking = _lacking(name, folder)
+    if lacking:
+        raise ValueError(
+            f"engine '{name}': {', '.join(lacking)} not installed: pip install 'cellshed[{name}]'"
+        )
+    if not network_file(name, folder):
+        wanted = " or ".join(ENGINES[name].files)
+        raise ValueError(f"{folder}: engine '{name}' needs {wanted}, which isn't there")
+    if name != "torch" and device not in ON_CPU:
+        raise ValueError(f"engine '{name}' computes on the CPU: use --engine torch for '{device}'")
+    return name
+
+
+def network_file(name: str, folder: Path) -> str:
+    """Return the name of the file of a folder that an engine reads, or "" if there is none."""
+    return next((file for file in ENGINES[name].files if (folder / file).is_file()), "")
+
+
+def _fastest(folder: Path, device: str) -> str:
+    on_cpu = device == "cpu" or (device == "auto" and not _has_gpu())
+    wanted: Sequence[str] = tuple(ENGINES) if on_cpu else ("torch",)
+    usable = [n for n in wanted if network_file(n, folder) and not _lacking(n, folder)]
+    return usable[0] if usable else "torch"
+
+
+def _lacking(name: str, folder: Path) -> list[str]:
+    """Return the packages that aren't there and that an engine needs for this folder."""
+    convert = name != "torch" and network_file(name, folder) == WEIGHTS
+    packages = (*ENGINES[name].packages, CONVERTER) if convert else ENGINES[name].packages
+    return [package for package in packages if find_spec(package) is None]
+
+
+def _has_gpu() -> bool:
+    """Return whether torch has a GPU; on machines that can't have one, without importing torch."""
+    traces = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "C:/Windows/System32/nvcuda.dll")
+    if sys.platform != "darwin" and not any(Path(trace).exists() for trace in traces):
+        return False
+    from cellshed.engines.torch_engine import find_device
+
+    return find_device("auto").type != "cpu"

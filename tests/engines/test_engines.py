@@ -1,0 +1,196 @@
+"""Engines: every one in ENGINES gives torch's maps and labels, for any size of image."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellshed.config import ModelSettings, NormalizeSettings
+from cellshed.data.store import Store
+from cellshed.engines import conversion, registry
+from cellshed.engines.registry import ENGINES, choose_engine, open_engine
+from cellshed.model import build_model
+from cellshed.model.folder import ModelCard, save_model
+from cellshed.predict import load_model
+
+SIZES = [(32, 32), (96, 64), (64, 160)]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CELLSHED_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def _need(engine: str) -> None:
+    for package in ENGINES[engine].packages:
+        pytest.importorskip(package)
+    if engine != "torch":
+        pytest.importorskip(registry.CONVERTER)
+
+
+def _random_model(folder: Path, **changes: object) -> Path:
+    tree = {
+        "backbone": "featurenet",
+        "backbone_levels": ("C2", "C3"),
+        "pyramid_levels": ("P2", "P3"),
+        "pyramid_width": 16,
+        "head_width": 8,
+        "head_hidden": 8,
+        "pretrained": "none",
+    }
+    settings = ModelSettings.model_validate(tree | changes)
+    card = ModelCard(model=settings, normalize=NormalizeSettings())
+    save_model(folder, build_model(settings, seed=1).state_dict(), card)
+    return folder
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"location": True, "in_channels": 2},
+        {"fusion": "sum", "head_relu": True, "head_stride": 2, "separable": True},
+        {"head_stride": 4, "head_finish": "shuffle", "location": False, "norm": "group"},
+    ],
+)
+def test_the_maps_are_the_plain_network_s(
+    engine: str, changes: dict[str, object], tmp_path: Path
+) -> None:
+    import torch
+
+    from cellshed.model.folder import load_network
+
+    _need(engine)
+    folder = _random_model(tmp_path / "model", **changes)
+    plain, card = load_network(folder)
+    forward = open_engine(engine, folder, "cpu")
+    rng = np.random.default_rng(0)
+    for height, width in SIZES:
+        image = rng.normal(size=(1, card.model.in_channels, height, width)).astype(np.float32)
+        found = forward(image)
+        with torch.inference_mode():
+            expected = plain(torch.from_numpy(image))
+        assert list(found) == list(card.model.heads)
+        for name, maps in expected.items():
+            np.testing.assert_allclose(found[name], maps.numpy(), atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_maps_stay_as_they_are_when_the_next_image_comes(engine: str, tmp_path: Path) -> None:
+    _need(engine)
+    forward = open_engine(engine, _random_model(tmp_path / "model"), "cpu")
+    first = forward(np.ones((1, 1, 32, 64), np.float32))
+    kept = {name: values.copy() for name, values in first.items()}
+    forward(np.zeros((1, 1, 32, 64), np.float32))
+    for name in kept:
+        np.testing.assert_array_equal(first[name], kept[name])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("mirrors", ["true", "false"])
+def test_the_labels_are_torch_s(
+    engine: str, mirrors: str, tiny_model: Path, tiny_store: Store
+) -> None:
+    _need(engine)
+    changes = [f"predict.mirrors={mirrors}", "decode.interior_threshold=0.2"]
+    ours = load_model(tiny_model, engine=engine).with_changes(changes)
+    torch_s = load_model(tiny_model, engine="torch").with_changes(changes)
+    for i in range(2):
+        image = np.asarray(tiny_store.image(i))[: 128 - 5 * i, : 160 - 7 * i]
+        differ = ours.segment(image) != torch_s.segment(image)
+        assert differ.mean() < 0.002  # ties: pixels that both maps give to either of two cells
+
+
+def test_a_network_is_converted_once(tiny_model: Path, cache: Path) -> None:
+    pytest.importorskip("onnx")
+    path = conversion.onnx_file(tiny_model)
+    written = path.stat().st_mtime_ns
+    assert path.parent == cache
+    assert conversion.onnx_file(tiny_model) == path
+    assert path.stat().st_mtime_ns == written
+    assert [p.name for p in cache.iterdir()] == [path.name]  # nothing half-written is left
+
+
+def test_only_the_latest_networks_are_kept(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    monkeypatch.setattr(conversion, "KEPT", 2)
+    cache.mkdir()
+    for age, name in enumerate(("new", "middle", "old")):
+        (cache / f"{name}.onnx").write_text("")
+        os.utime(cache / f"{name}.onnx", (1000 - age, 1000 - age))
+    added = conversion.onnx_file(_random_model(tmp_path / "model"))
+    assert {path.name for path in cache.iterdir()} == {"new.onnx", added.name}
+
+
+def test_other_weights_are_another_file(tmp_path: Path) -> None:
+    one = conversion._fingerprint(_random_model(tmp_path / "one"))
+    same = conversion._fingerprint(_random_model(tmp_path / "same"))
+    other = conversion._fingerprint(_random_model(tmp_path / "other", head_width=16))
+    assert one == same != other
+
+
+def test_a_cache_that_cannot_be_written_does_not_matter(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CELLSHED_CACHE", str(tmp_path / "file" / "cache"))
+    assert conversion.onnx_file(tiny_model).is_file()
+
+
+def test_auto_is_the_first_that_is_installed(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {"openvino", "onnxruntime", "onnx", "torch"}
+    monkeypatch.setattr(registry, "find_spec", lambda name: name in there or None)
+    monkeypatch.setattr(registry, "_has_gpu", lambda: False)
+    assert choose_engine("auto", tiny_model) == next(iter(ENGINES))
+    there.discard("openvino")
+    assert choose_engine("auto", tiny_model) == "onnx"
+    there.discard("onnx")
+    assert choose_engine("auto", tiny_model) == "torch"
+    there.add("onnx")
+    monkeypatch.setattr(registry, "_has_gpu", lambda: True)
+    assert choose_engine("auto", tiny_model) == "torch"
+    assert choose_engine("auto", tiny_model, "cpu") == "onnx"
+
+
+def test_what_cannot_be_used_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="did you mean 'onnx'"):
+        load_model(tiny_model, engine="onx")
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'cellshed\[openvino\]'"):
+        load_model(tiny_model, engine="openvino")
+    monkeypatch.undo()
+    if importlib.util.find_spec("onnxruntime"):
+        with pytest.raises(ValueError, match="--engine torch for 'cuda'"):
+            load_model(tiny_model, engine="onnx", device="cuda")
+
+
+def test_a_folder_without_a_network_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"needs model\.safetensors"):
+        load_model(folder, engine="torch")
+
+
+def test_no_torch_where_another_engine_has_its_file(tiny_model: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    conversion.onnx_file(tiny_model)
+    code = (
+        "import sys, numpy as np, cellshed;"
+        "image = np.zeros((40, 50), np.uint8);"
+        f"cellshed.load_model({str(tiny_model)!r}, engine='onnx').segment(image);"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
