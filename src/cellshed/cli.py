@@ -34,6 +34,7 @@ Overrides = Annotated[
     typer.Option("--set", metavar="A.B=C", help="Change a setting; repeat for several."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Engine = Annotated[str, typer.Option(help="auto, torch, onnx or openvino.")]
 
 
 def main() -> None:
@@ -166,15 +167,18 @@ def train(
     changes: Overrides = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
     init: Annotated[
-        str | None, typer.Option(help="Model to start from: folder, run, or name such as phase.")
+        str | None, typer.Option(help="Model to start from: folder, run, or a name such as phase.")
     ] = None,
 ) -> None:
     """Train a network; the best one by the validation images becomes a model folder."""
     from cellshed.config import load_config
     from cellshed.console import say, training_display
+    from cellshed.model.folder import find_model
     from cellshed.training.loop import train as run
 
     settings = load_config(config, changes or ())
+    if config == "finetune" and init is None:
+        init = str(find_model())
     with training_display() as progress:
         best = run(settings, data, out, resume=resume, init=init, progress=progress)
     say(f"{best}: the best model. Next: cellshed predict IMAGES --model {out} --out DIR")
@@ -196,13 +200,14 @@ def predict(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Do again what is there already.")] = False,
     device: Device = "auto",
+    engine: Engine = "auto",
 ) -> None:
     """Find the cells of images: labels, overlays, COCO and a table."""
     from cellshed.console import bar, say, warn
     from cellshed.predict import load_model
     from cellshed.predict_files import predict_files
 
-    segmenter = load_model(model, device=device).with_changes(changes or ())
+    segmenter = load_model(model, device=device, engine=engine).with_changes(changes or ())
     with bar("segmenting") as progress:
         summary = predict_files(
             inputs,
