@@ -1,6 +1,6 @@
 """What a study's table says, in sentences: the best, how sure, and what can't be said."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +45,7 @@ def _ranking(table: "DataFrame", found: dict[str, Mean]) -> list[str]:
     worse = [_other(pair, best) for pair in against if pair.p_corrected < SURE]
     alike = [_other(pair, best) for pair in against if pair.p_corrected >= SURE]
     if worse:
-        said.append(f"It differs beyond doubt (paired test, p < {SURE}) from {_list(worse)}.")
+        said.append(f"It differs (paired test, corrected p < {SURE}) from {_list(worse)}.")
     if alike:
         said.append(f"It can't be told apart from {_list(alike)} with these data.")
     return said
@@ -78,7 +78,8 @@ def _transforms(table: "DataFrame") -> list[str]:
 
 def _cell_types(table: "DataFrame") -> list[str]:
     groups, types, rows = matrix(table, Choice())
-    own, other = [], []
+    own: list[float] = []
+    other: list[float] = []
     for group, row in zip(groups, rows, strict=True):
         for cell_type, score in zip(types, row, strict=True):
             if np.isfinite(score):
@@ -122,10 +123,11 @@ def _dataset_size(table: "DataFrame") -> list[str]:
 
 
 def _search(table: "DataFrame") -> list[str]:
-    tried = table[(table["set"] == "param") & (table["metric"] == "objective")]
-    pruned = table[(table["set"] == "param") & (table["metric"] == "pruned")]["value"].sum()
-    best = tried.loc[tried["value"].idxmax()]
-    factors = list(table.columns[table.columns.get_loc("seed") + 1 : table.columns.get_loc("set")])
+    tried = table[(table["set"] == "trial") & (table["metric"] == "objective")]
+    pruned = table[(table["set"] == "trial") & (table["metric"] == "pruned")]["value"].sum()
+    best = tried.iloc[int(tried["value"].to_numpy().argmax())]
+    columns = list(table.columns)
+    factors = columns[columns.index("seed") + 1 : columns.index("set")]
     chosen = ", ".join(f"{name} = {best[name]}" for name in factors)
     return [
         f"{len(tried)} trials, {pruned:.0f} of them stopped early. The best on val, "
@@ -184,6 +186,6 @@ def _list(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _range(values: list[float]) -> str:
+def _range(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"

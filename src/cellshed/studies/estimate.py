@@ -13,7 +13,7 @@ from cellshed.studies.plan import Run, choose, part_of
 from cellshed.training.split import split_stores
 from cellshed.training.validation import spread
 
-_LONG = 3.0
+_LONG = 20.0
 """Seconds after which one step is enough to go by."""
 _DECODING = 0.3
 """Seconds that decoding and scoring of an image take, besides the network; a rule of thumb."""
@@ -63,7 +63,7 @@ def _probe(config: Config) -> tuple[float, float]:
     noise = noise.to(memory_format=torch.channels_last)
     step = _time_step(net, noise)
     if step < _LONG:  # the first one also fetched memory
-        step = _time_step(net, noise)
+        step = min(step, _time_step(net, noise))
     net.eval()
     began = time.perf_counter()
     with torch.inference_mode():
@@ -73,5 +73,6 @@ def _probe(config: Config) -> tuple[float, float]:
 
 def _time_step(net: PanopticNet, noise: torch.Tensor) -> float:
     began = time.perf_counter()
-    torch.stack([output.square().mean() for output in net.logits(noise).values()]).sum().backward()
+    loss = torch.stack([output.square().mean() for output in net.logits(noise).values()]).sum()
+    torch.autograd.backward(loss)
     return time.perf_counter() - began

@@ -69,9 +69,11 @@ class LocalPool:
                 time.sleep(_PAUSE)
                 for folder in [f for f, process in active.items() if process.poll() is not None]:
                     code = active.pop(folder).returncode
-                    if code not in (0, WRONG) and started[folder] < ATTEMPTS:
+                    if RunPlace(folder).done:
+                        continue
+                    if code != WRONG and started[folder] < ATTEMPTS:
                         waiting.appendleft(folder)
-                    elif code != 0:
+                    else:
                         failed[folder] = RunPlace(folder).failure()
                 watch()
         finally:
@@ -129,7 +131,7 @@ def run_process(folder: str, threads: int | None, slots: dict[str, int]) -> str:
     for _ in range(ATTEMPTS):
         process = launch(place.path, share, COMMAND)
         code = process.wait()
-        if code == 0:
+        if place.done:
             return ""
         if code == WRONG:
             break

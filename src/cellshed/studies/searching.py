@@ -198,7 +198,7 @@ def _try(trial: Any, config: Config, task: dict[str, Any], out: Path) -> float:
         result = place.result()
         if result.get("pruned"):
             raise _import_optuna().TrialPruned
-        return max(row["val_f1"] for row in result["history"] if "val_f1" in row)
+        return max(float(row["val_f1"]) for row in result["history"] if "val_f1" in row)
 
 
 class _Pruner:
@@ -255,8 +255,7 @@ def _held(folder: Path) -> bool:
 
 
 def _options(tree: dict[str, Any]) -> Options:
-    lists: Sequence[str] = ("changes", "only")
-    return replace(Options(**tree), **{name: tuple(tree[name]) for name in lists})
+    return replace(Options(**tree), changes=tuple(tree["changes"]), only=tuple(tree["only"]))
 
 
 def _import_optuna() -> Any:
