@@ -8,7 +8,7 @@ from typing import Any
 
 _HOME = {"BACKBONES": "backbones", "PanopticNet": "panoptic", "build_model": "panoptic"}
 
-__all__ = ["BACKBONES", "PanopticNet", "build_model"]  # noqa: F822
+__all__ = ["BACKBONES", "PanopticNet", "build_model"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,20 +1,20 @@
 """Backbones: from an image of three channels to maps C1..C5 at strides 2 to 32.
 
-To add one: an entry in BACKBONES. Any other name is looked up in timm.
+To add one: an entry in BACKBONES. Any other name is looked up in timm, which is imported where it
+is needed: it takes longer than segmenting several images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import timm
 import torch
-from timm.layers import Format
 from torch import Tensor, nn
 
 from cellshed.config import nearest
 from cellshed.model.blocks import EPSILON
 from cellshed.model.featurenet import WIDTH, FeatureNet
+from cellshed.model.litenet import LEVELS, STAGES, LiteNet
 
 Build = Callable[[str, Sequence[str], bool], "Backbone"]
 
@@ -58,6 +58,9 @@ class TimmBackbone(Backbone):
     def __init__(
         self, name: str, levels: Sequence[str], pretrained: bool = False, **options: Any
     ) -> None:
+        import timm
+        from timm.layers import Format
+
         super().__init__()
         if name.startswith("swin"):
             options["strict_img_size"] = False
@@ -86,6 +89,8 @@ class TimmBackbone(Backbone):
 
 def _taps(name: str, options: Mapping[str, Any]) -> dict[str, int]:
     """Return the number of the last map at each level, after a trial without memory."""
+    import timm
+
     try:
         with torch.device("meta"):
             net = timm.create_model(name, features_only=True, **options).eval()
@@ -99,8 +104,8 @@ def _taps(name: str, options: Mapping[str, Any]) -> dict[str, int]:
     return {f"C{stride.bit_length() - 1}": i for i, stride in enumerate(strides)}
 
 
-class LiteBackbone(TimmBackbone):
-    """EfficientNet-Lite, mirrored so that no padding depends on the size.
+class LiteBackbone(Backbone):
+    """EfficientNet-Lite0, mirrored so that no padding depends on the size.
 
     TensorFlow, where its weights come from, pads a strided convolution by one more behind than
     before. torch does that with a copy of the whole input. A network whose kernels are turned by
@@ -109,10 +114,18 @@ class LiteBackbone(TimmBackbone):
     """
 
     def __init__(self, name: str, levels: Sequence[str], pretrained: bool = False) -> None:
-        super().__init__(name, levels, bn_eps=EPSILON)
+        super().__init__()
+        self.levels = sorted(levels)
+        self.channels = {level: STAGES[LEVELS[level]][3] for level in self.levels}
+        self.body = LiteNet(self.levels[-1], EPSILON)
         if pretrained:
             hub = TimmBackbone(f"tf_{name}", levels, pretrained=True)
             self.body.load_state_dict(self.adapt(hub.body.state_dict()))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """See Backbone."""
+        maps = self.body(x)
+        return {level: maps[LEVELS[level]] for level in self.levels}
 
     def adapt(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Turn the kernels of TensorFlow's weights by 180 degrees."""
@@ -126,6 +139,8 @@ class DenseBackbone(Backbone):
     """
 
     def __init__(self, name: str, levels: Sequence[str], pretrained: bool = False) -> None:
+        import timm
+
         super().__init__()
         self.levels = sorted(levels)
         body = timm.create_model(name, pretrained=pretrained, num_classes=0)
@@ -163,6 +178,8 @@ class ExpandedBackbone(Backbone):
     """
 
     def __init__(self, name: str, levels: Sequence[str], pretrained: bool = False) -> None:
+        import timm
+
         super().__init__()
         self.levels = sorted(levels)
         body = timm.create_model(name, pretrained=pretrained, num_classes=0)
@@ -247,6 +264,8 @@ def build_backbone(name: str, levels: Sequence[str], *, pretrained: bool = False
         raise ValueError(f"backbone_levels {', '.join(levels) or '()'}: choose from C1 to C5")
     entry = BACKBONES.get(name)
     if entry is None:
+        import timm
+
         if not timm.is_model(name):
             hint = nearest(name, [*BACKBONES, *timm.list_models()])
             raise ValueError(f"unknown backbone '{name}'; {hint}")
