@@ -9,6 +9,7 @@ import tifffile
 from PIL import Image
 
 from cellshed.data.images import read_labels
+from cellshed.model.folder import load_network, save_model
 from cellshed.predict import load_model
 from cellshed.predict_files import predict_files
 
@@ -86,3 +87,51 @@ def test_the_same_labels_as_one_image_at_a_time(
     predict_files([images / "b.tif"], tmp_path / "cells", model=segmenter, save=["labels"])
     expected = segmenter.segment(tifffile.imread(images / "b.tif"))
     np.testing.assert_array_equal(read_labels(tmp_path / "cells" / "labels" / "b.tif"), expected)
+
+
+def test_results_of_other_settings_are_not_taken_for_these(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    segmenter, out = load_model(tiny_model), tmp_path / "cells"
+    other = segmenter.with_changes(["decode.radius=5"])
+    predict_files([images], out, model=segmenter)
+    before = (out / "labels" / "a.tif").stat().st_mtime_ns
+    with pytest.raises(ValueError, match=r"decode\.radius = 2, now it is 5: --overwrite"):
+        predict_files([images], out, model=other)
+    assert (out / "labels" / "a.tif").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="3 of them of other images, first 'b'"):
+        predict_files([images / "a.png"], out, model=other, overwrite=True)
+    assert len(predict_files([images], out, model=other, overwrite=True).done) == 4
+    assert len(predict_files([images], out, model=other).skipped) == 4
+
+
+def test_results_of_another_model_or_of_unknown_ones_are_told(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "cells"
+    net, card = load_network(tiny_model)
+    weights = {k: v + 0.01 if v.ndim > 1 else v for k, v in net.state_dict().items()}
+    save_model(tmp_path / "other", weights, card)
+    predict_files([images], out, model=tiny_model, save=["labels"])
+    with pytest.raises(ValueError, match="results of another model: --overwrite"):
+        predict_files([images], out, model=tmp_path / "other", save=["labels"])
+    (out / "made_by.json").unlink()
+    with pytest.raises(ValueError, match="that don't say what made them"):
+        predict_files([images], out, model=tiny_model, save=["labels"])
+
+
+def test_an_overwriting_run_that_stops_leaves_nothing_of_the_earlier_one(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    segmenter, out = load_model(tiny_model), tmp_path / "cells"
+    other = segmenter.with_changes(["decode.radius=5"])
+    predict_files([images], out, model=segmenter)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_files([images], out, model=other, overwrite=True, progress=stop)
+    again = predict_files([images], out, model=other)
+    assert len(again.done) + len(again.skipped) == 4
+    assert again.done

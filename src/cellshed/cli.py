@@ -33,6 +33,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Change a setting; repeat for several."),
 ]
+Diameter = Annotated[
+    str | None,
+    typer.Option(help="Mean diameter of your cells in pixels; auto: estimate it."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Engine = Annotated[str, typer.Option(help="auto, torch, onnx or openvino.")]
 
@@ -55,6 +59,14 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"cellshed {cellshed.__version__}")
         raise typer.Exit
+
+
+def _pixels(diameter: str | None) -> Any:
+    """Return the number in a word, and other words, which are checked where they are used."""
+    try:
+        return None if diameter is None else float(diameter)
+    except ValueError:
+        return diameter
 
 
 @app.callback()
@@ -199,6 +211,7 @@ def predict(
         int | None, typer.Option(help="The one channel to use, counted from 0.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Do again what is there already.")] = False,
+    diameter: Diameter = None,
     device: Device = "auto",
     engine: Engine = "auto",
 ) -> None:
@@ -207,7 +220,8 @@ def predict(
     from cellshed.predict import load_model
     from cellshed.predict_files import predict_files
 
-    segmenter = load_model(model, device=device, engine=engine).with_changes(changes or ())
+    segmenter = load_model(model, device=device, engine=engine, diameter=_pixels(diameter))
+    segmenter = segmenter.with_changes(changes or ())
     with bar("segmenting") as progress:
         summary = predict_files(
             inputs,
@@ -237,6 +251,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Split of a store to score.")] = "test",
     cell_type: CellTypes = None,
     changes: Overrides = None,
+    diameter: Diameter = None,
     device: Device = "auto",
 ) -> None:
     """Score segmentations against the truth."""
@@ -250,7 +265,8 @@ def evaluate(
     if model is not None:
         from cellshed.predict import load_model
 
-        source = load_model(model, device=device).with_changes(changes or ())
+        source = load_model(model, device=device, diameter=_pixels(diameter))
+        source = source.with_changes(changes or ())
     with bar("scoring") as progress:
         results = run(
             truth,

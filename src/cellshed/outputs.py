@@ -1,13 +1,14 @@
 """What predict leaves in a folder: label images, overlays, one COCO file and one table.
 
 Each image's share of the COCO file and the table is kept in a part of its own, so that a run that
-was interrupted, or that adds images to a folder, ends with all images in both.
+was interrupted, or that adds images to a folder, ends with all images in both. A folder says in
+made_by.json which model and settings its results are of, and never holds those of two.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cellshed.report.overlay import draw
 from cellshed.report.table import COLUMNS, measure
 
 KINDS = ("labels", "overlay", "coco", "table")
+MADE_BY = "made_by.json"
 _PARTS = ".parts"
 
 
@@ -41,6 +43,41 @@ def check_kinds(save: Iterable[str]) -> tuple[str, ...]:
 def is_done(out: Path, name: str, save: Iterable[str]) -> bool:
     """Tell whether all that is asked for of an image is there."""
     return all(_file(out, name, kind).is_file() for kind in save)
+
+
+def claim(out: Path, maker: Mapping[str, Any], names: Iterable[str], *, overwrite: bool) -> None:
+    """Note which model and settings make the results of a folder, if it has no others.
+
+    Args:
+        out: the folder.
+        maker: what the results depend on besides the images, as JSON has it.
+        names: of the images to come, without a suffix.
+        overwrite: results of these images that another model or other settings have made go.
+
+    Raises:
+        ValueError: the folder holds results of another model or other settings, which aren't to be
+            overwritten, or are of images other than these.
+    """
+    now = json.loads(json.dumps(maker))
+    before = _read_maker(out)
+    if before == now:
+        return
+    there = _names(out)
+    if there and not overwrite:
+        raise ValueError(
+            f"{out} holds results {_difference(before, now)}: --overwrite makes them anew, or "
+            "choose another folder"
+        )
+    others = sorted(there - set(names))
+    if others:
+        raise ValueError(
+            f"{out} holds results {_difference(before, now)}, {len(others)} of them of other "
+            f"images, first '{others[0]}': choose another folder"
+        )
+    for name in there:
+        for kind in KINDS:
+            _file(out, name, kind).unlink(missing_ok=True)
+    write_text(out / MADE_BY, json.dumps(now, indent=1))
 
 
 def write_prediction(
@@ -80,6 +117,41 @@ def write_summary(out: Path, save: Iterable[str]) -> None:
         write_text(out / "coco.json", json.dumps(_coco(parts)))
     if "table" in save:
         write_text(out / "cells.csv", _csv(parts))
+
+
+def _read_maker(out: Path) -> dict[str, Any] | None:
+    try:
+        maker = json.loads((out / MADE_BY).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return maker if isinstance(maker, dict) else None
+
+
+def _names(out: Path) -> set[str]:
+    """Return the names of all images that a folder has results of."""
+    places = (("labels", ".tif"), ("overlay", ".png"), (_PARTS, ".json"))
+    return {
+        path.name.removesuffix(suffix)
+        for folder, suffix in places
+        for path in (out / folder).glob(f"*{suffix}")
+        if not path.name.startswith(".")
+    }
+
+
+def _difference(before: Any, now: Any, name: str = "") -> str:
+    """Say in words in what two makers differ first."""
+    if before is None:
+        return "that don't say what made them"
+    for key in [*now, *(key for key in before if key not in now)]:
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            return _difference(old, new, f"{name}{key}.")
+        if key == "weights":
+            return "of another model"
+        return f"made with {name}{key} = {old}, now it is {new}"
+    return "of another model"
 
 
 def _file(out: Path, name: str, kind: str) -> Path:

@@ -1,9 +1,10 @@
 """A trained model applied to images: image in, labels out."""
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -11,11 +12,24 @@ from numpy.typing import NDArray
 
 from cellshed.config import Config, DecodeSettings, parse_config, with_overrides
 from cellshed.engines.registry import open_engine
+from cellshed.files import sha256
 from cellshed.inference import Forward, Maps, predict_maps
 from cellshed.metrics.calibration import calibrate
-from cellshed.model.folder import ModelCard, find_model, read_card
+from cellshed.model.folder import WEIGHTS, ModelCard, find_model, read_card
 from cellshed.normalize import normalize
+from cellshed.scale import (
+    LARGEST_CHANGE,
+    keep_present,
+    resize_image,
+    resize_labels,
+    typical_diameter,
+)
 from cellshed.watershed import confidence, decode
+
+Diameter = float | Literal["auto"] | None
+"""Mean diameter in pixels of the cells in an image; None: not told."""
+NEAR_ENOUGH = 1.25
+"""An estimated diameter within this factor of the training's changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +42,24 @@ class Prediction:
     """(n,) in [0, 1]; entry k - 1 belongs to label k. With a tuned model the probability that the
     cell has an IoU above 0.5 with a true one; else a rank alone."""
     maps: Maps
-    """Head name -> (H, W, C), what the network said."""
+    """Head name -> (h, w, C), what the network said, at the scale at which it saw the image."""
 
 
 class Segmenter:
     """A model ready to segment: network, normalisation and decoder together."""
 
-    def __init__(self, forward: Forward, card: ModelCard) -> None:
+    def __init__(self, forward: Forward, card: ModelCard, fingerprint: str = "") -> None:
+        """Put the parts together.
+
+        Args:
+            forward: the network.
+            card: its model.yaml.
+            fingerprint: SHA-256 of the weights file.
+        """
         self.card = card
+        self.diameter: Diameter = None
         self._forward = forward
+        self._fingerprint = fingerprint
 
     def with_changes(self, overrides: Iterable[str]) -> "Segmenter":
         """Return the same model with other settings, such as "decode.radius=3".
@@ -53,25 +76,100 @@ class Segmenter:
             if value != getattr(config, name):
                 raise ValueError(f"--set {name}: a trained model has decode and predict to set")
         update = {"decode": config.decode, "predict": config.predict}
-        return Segmenter(self._forward, self.card.model_copy(update=update))
+        other = copy.copy(self)
+        other.card = self.card.model_copy(update=update)
+        return other
 
-    def prepare(self, image: NDArray[Any], channel: int | None = None) -> NDArray[np.float32]:
-        """Return the image as network input, (H, W, C) normalised.
+    def with_diameter(self, diameter: Diameter) -> "Segmenter":
+        """Return the same model for images whose cells have this mean diameter, in pixels.
+
+        Images are then shown to the network at the scale at which cells are as large as those that
+        it was trained on.
+
+        Args:
+            diameter: in pixels; "auto": that of the cells which are found at the image's own
+                scale, if it differs enough; None: images as they are.
+
+        Raises:
+            ValueError: no such diameter, or the model doesn't say what it was trained on.
+        """
+        if diameter is not None and self._trained is None:
+            raise ValueError(
+                f"diameter {diameter}: the model '{self.card.name}' doesn't say how large its "
+                "training cells were: leave the diameter out, or train again"
+            )
+        if isinstance(diameter, str) and diameter != "auto":
+            raise ValueError(f"diameter '{diameter}': give a number of pixels, or auto")
+        if isinstance(diameter, int | float) and self._trained is not None:
+            change = self._trained / diameter if diameter > 0 else 0.0
+            if not 1 / LARGEST_CHANGE <= change <= LARGEST_CHANGE:
+                raise ValueError(
+                    f"diameter {diameter}: the model's cells have {self._trained}, and images are "
+                    f"resized by {LARGEST_CHANGE:g} at most; give the mean diameter in pixels"
+                )
+        other = copy.copy(self)
+        other.diameter = diameter
+        return other
+
+    def maker(self) -> dict[str, Any]:
+        """Return what labels depend on besides the image: weights and settings, as for JSON."""
+        card = self.card.model_dump(mode="json")
+        told = ("name", "normalize", "decode", "calibration", "predict")
+        settings = {name: card[name] for name in told}
+        return {"weights": self._fingerprint, "diameter": self.diameter} | settings
+
+    def prepare(
+        self, image: NDArray[Any], channel: int | None = None, zoom: float = 1.0
+    ) -> NDArray[np.float32]:
+        """Return the image as network input, (h, w, C) normalised.
 
         Args:
             image: (H, W) or (H, W, C), any numeric dtype.
             channel: the one channel to use; None: all, or the first of several equal ones.
+            zoom: factor of height and width.
 
         Raises:
             ValueError: channels don't suit the model, or pixels aren't finite.
         """
         chosen = _choose_channels(np.asarray(image), self.card.model.in_channels, channel)
+        height, width = (max(1, round(zoom * side)) for side in chosen.shape[:2])
+        if (height, width) != chosen.shape[:2]:
+            chosen = resize_image(chosen, (height, width))
         return normalize(chosen, self.card.normalize)
 
     def maps(self, image: NDArray[Any], *, channel: int | None = None) -> Maps:
-        """Return the network's maps of an image of any size, (H, W, C) each."""
-        prepared = self.prepare(image, channel)
+        """Return the network's maps of an image of any size, each (h, w, C).
+
+        Height and width are the image's, but with a diameter those at which the network saw it.
+        """
+        zoom = 1.0
+        if self._trained is not None and isinstance(self.diameter, int | float):
+            zoom = self._trained / self.diameter
+        maps = self._maps_at(image, channel, zoom)
+        if self.diameter == "auto":
+            zoom = self._zoom_for(maps)
+            return maps if zoom == 1 else self._maps_at(image, channel, zoom)
+        return maps
+
+    def _maps_at(self, image: NDArray[Any], channel: int | None, zoom: float) -> Maps:
+        prepared = self.prepare(image, channel, zoom)
         return predict_maps(self._forward, prepared, self.card.predict)
+
+    def _zoom_for(self, maps: Maps) -> float:
+        """Return the zoom for the cells that are found in an image's maps; 1 if it is near that."""
+        found = self.decode(maps)
+        diameter = typical_diameter(found.labels, found.confidence)
+        if diameter is None or self._trained is None:
+            return 1.0
+        zoom = self._trained / diameter
+        near = 1 / NEAR_ENOUGH < zoom < NEAR_ENOUGH
+        return 1.0 if near else float(np.clip(zoom, 1 / LARGEST_CHANGE, LARGEST_CHANGE))
+
+    @property
+    def _trained(self) -> float | None:
+        """Median diameter in pixels of the cells that it was trained on."""
+        known = self.card.data.get("cell_diameter")
+        return float(known) if known else None
 
     def predict(
         self, image: NDArray[Any], *, channel: int | None = None, **changes: Any
@@ -84,15 +182,30 @@ class Segmenter:
             changes: fields of DecodeSettings that differ from the model's own.
         """
         maps = self.maps(image, channel=channel)
-        return self.decode(maps, **changes)
+        height, width = np.shape(image)[:2]
+        return self.decode(maps, (height, width), **changes)
 
-    def decode(self, maps: Maps, **changes: Any) -> Prediction:
-        """Turn maps into labels and confidences, by the model's decode settings."""
+    def decode(
+        self, maps: Maps, shape: tuple[int, int] | None = None, **changes: Any
+    ) -> Prediction:
+        """Turn maps into labels and confidences, by the model's decode settings.
+
+        Cells are found at the scale of the maps, which the settings were tuned at, and brought to
+        the image's size; a cell that has no pixel left there is dropped.
+
+        Args:
+            maps: of this model.
+            shape: height and width of the image; None: those of the maps.
+            changes: fields of DecodeSettings that differ from the model's own.
+        """
         settings = self.decode_settings(**changes)
         labels = decode(maps, settings)
         sure = confidence(labels, maps, settings)
         if self.card.calibration is not None:
             sure = calibrate(sure, self.card.calibration)
+        if shape is not None and shape != labels.shape:
+            labels, present = keep_present(resize_labels(labels, shape))
+            sure = sure[present]
         return Prediction(labels, sure, maps)
 
     def segment(self, image: NDArray[Any], **changes: Any) -> NDArray[np.int32]:
@@ -107,7 +220,11 @@ class Segmenter:
 
 
 def load_model(
-    name: str | Path | None = None, *, device: str = "auto", engine: str = "auto"
+    name: str | Path | None = None,
+    *,
+    device: str = "auto",
+    engine: str = "auto",
+    diameter: Diameter = None,
 ) -> Segmenter:
     """Load a model for segmentation.
 
@@ -117,27 +234,35 @@ def load_model(
         engine: what computes the maps: torch, onnx or openvino; auto: torch where there is a GPU,
             else the fastest that is installed. The first time, a network is converted for
             another engine than torch; the result is kept in the user's cache.
+        diameter: mean diameter of the cells in the images, in pixels; see
+            `Segmenter.with_diameter`.
 
     Raises:
-        ValueError: it isn't a model, or device or engine aren't there.
+        ValueError: it isn't a model, or device or engine aren't there, or the diameter is none.
     """
     folder = find_model(name)
     card = read_card(folder)
-    return Segmenter(open_engine(engine, folder, device), card)
+    forward = open_engine(engine, folder, device)
+    return Segmenter(forward, card, sha256(folder / WEIGHTS)).with_diameter(diameter)
 
 
-def segment(image: NDArray[Any], model: Any = None, **changes: Any) -> NDArray[np.int32]:
+def segment(
+    image: NDArray[Any], model: Any = None, *, diameter: Diameter = None, **changes: Any
+) -> NDArray[np.int32]:
     """Find every cell of an image.
 
     Args:
         image: (H, W) or (H, W, C), any size, any numeric dtype.
         model: a Segmenter, or what load_model takes; None: the shipped model `phase`.
+        diameter: mean diameter of the cells in the image, in pixels; "auto" estimates it.
         changes: fields of DecodeSettings, such as maxima_threshold=0.2.
 
     Returns:
         Labels (H, W) int32: 0 background, cells 1..n.
     """
     segmenter = model if isinstance(model, Segmenter) else load_model(model)
+    if diameter is not None:
+        segmenter = segmenter.with_diameter(diameter)
     return segmenter.segment(image, **changes)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cellshed.data.images import list_images, read_image, stem
 from cellshed.inference import Maps
-from cellshed.outputs import KINDS, check_kinds, is_done, write_prediction, write_summary
+from cellshed.outputs import KINDS, check_kinds, claim, is_done, write_prediction, write_summary
 from cellshed.predict import Segmenter, load_model
 
 Progress = Callable[[int, int], None]
@@ -56,7 +56,7 @@ def predict_files(  # noqa: PLR0913  each is one option of the command line
     """Segment images and write what is asked for into a folder.
 
     An image that can't be read or segmented is noted and the rest go on. Images whose outputs are
-    there already are skipped.
+    there already, made by this model with these settings, are skipped.
 
     Args:
         inputs: files, patterns or folders.
@@ -64,22 +64,25 @@ def predict_files(  # noqa: PLR0913  each is one option of the command line
         model: a Segmenter, or what load_model takes.
         save: kinds of output.
         channel: the one channel to use, counted from 0.
-        overwrite: do again what is there already.
+        overwrite: do again what is there already, whatever made it.
         progress: called with (images finished, images in all).
 
     Raises:
-        ValueError: no images, unknown kinds of output, or two images of one name.
+        ValueError: no images, unknown kinds of output, two images of one name, or a folder with
+            results of another model or other settings.
     """
     save = check_kinds(save)
     paths = list_images(inputs)
     _check_names(paths)
     out = Path(out)
+    segmenter = model if isinstance(model, Segmenter) else load_model(model)
     out.mkdir(parents=True, exist_ok=True)
+    maker = segmenter.maker() | {"channel": channel}
+    claim(out, maker, [stem(p) for p in paths], overwrite=overwrite)
     summary = Summary()
     todo = [p for p in paths if overwrite or not is_done(out, stem(p), save)]
     summary.skipped = [p for p in paths if p not in set(todo)]
     if todo:
-        segmenter = model if isinstance(model, Segmenter) else load_model(model)
         began = time.monotonic()
         run = _Run(segmenter, out, save, channel)
         for path, result in run.over(todo):
@@ -132,7 +135,7 @@ class _Run:
         return writer.submit(self._finish, path, image, maps)
 
     def _finish(self, path: Path, image: NDArray[Any], maps: Maps) -> int:
-        found = self.segmenter.decode(maps)
+        found = self.segmenter.decode(maps, image.shape[:2])
         cells = (found.labels, found.confidence)
         write_prediction(self.out, stem(path), image, cells, self.save, path.name)
         return len(found.confidence)

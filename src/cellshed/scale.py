@@ -1,0 +1,77 @@
+"""Images brought to the scale that a model was trained on, and labels brought back from it."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST_CHANGE = 8.0
+"""Images are enlarged or reduced by this much at most; more is a mistake in the diameter."""
+
+
+def resize_image(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize an image, linear, averaging over what becomes one pixel.
+
+    Args:
+        image: (H, W) or (H, W, C), any numeric dtype; intensities keep their range.
+        shape: new height and width.
+
+    Returns:
+        float32 (h, w) or (h, w, C).
+    """
+    from PIL import Image
+
+    values = np.asarray(image, np.float32)
+    if values.ndim == 2:
+        plane = Image.fromarray(np.ascontiguousarray(values))
+        return np.asarray(plane.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+    planes = [resize_image(values[:, :, c], shape) for c in range(values.shape[2])]
+    return np.stack(planes, axis=2)
+
+
+def resize_labels(labels: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Resize labels by nearest neighbours.
+
+    Args:
+        labels: int32 (H, W), 0 = background.
+        shape: new height and width.
+    """
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp)
+        for new, old in zip(shape, labels.shape, strict=True)
+    )
+    return labels[np.ix_(rows, columns)]
+
+
+def keep_present(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Number the labels that are there 1, 2, ... in their order.
+
+    Args:
+        labels: int32 (H, W), 0 = background.
+
+    Returns:
+        The labels, and for each its former number less 1, ascending.
+    """
+    present = np.flatnonzero(np.bincount(labels.ravel())[1:])
+    table = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
+    table[present + 1] = np.arange(1, len(present) + 1)
+    return table[labels], present
+
+
+def typical_diameter(labels: NDArray[np.int32], confidence: NDArray[np.float32]) -> float | None:
+    """Return the median diameter in pixels of whole cells, weighed by confidence; None without any.
+
+    Args:
+        labels: int32 (H, W), 0 = background, cells 1..n.
+        confidence: (n,).
+    """
+    areas = np.bincount(labels.ravel(), minlength=len(confidence) + 1)[1:]
+    weights = np.square(confidence, dtype=np.float64)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        weights[edge[edge > 0] - 1] = 0
+    order = np.argsort(areas)
+    sums = np.cumsum(weights[order])
+    if not len(sums) or sums[-1] == 0:
+        return None
+    middle = order[np.searchsorted(sums, sums[-1] / 2)]
+    return float(np.sqrt(4 * areas[middle] / np.pi))

@@ -1,0 +1,141 @@
+"""Scale: images and labels resized, and cells found at the scale that a model was trained on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellshed.config import DecodeSettings, ModelSettings, NormalizeSettings
+from cellshed.inference import Maps
+from cellshed.metrics.scores import score
+from cellshed.model.folder import ModelCard
+from cellshed.predict import Segmenter, load_model
+from cellshed.scale import keep_present, resize_image, resize_labels, typical_diameter
+
+SIDE = 128
+
+
+def _discs(diameter: float) -> np.ndarray:
+    """Return four discs that lie within a field of 128x128."""
+    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
+    labels = np.zeros((SIDE, SIDE), np.int32)
+    for k, (row, column) in enumerate(((30, 30), (30, 95), (95, 30), (96, 96)), 1):
+        labels[(y - row) ** 2 + (x - column) ** 2 < diameter**2 / 4] = k
+    return labels
+
+
+def _network(seen: list[tuple[int, ...]]) -> Callable[[np.ndarray], Maps]:
+    """Return a network that takes what is bright for cells, and notes the sizes it is given."""
+
+    def forward(image: np.ndarray) -> Maps:
+        seen.append(image.shape[2:])
+        inside = (image > 0).astype(np.float32)
+        return {"foreground": np.concatenate([1 - inside, inside], axis=1)}
+
+    return forward
+
+
+def _segmenter(trained: float | None, seen: list[tuple[int, ...]]) -> Segmenter:
+    card = ModelCard(
+        name="bright",
+        model=ModelSettings(heads=("foreground",)),
+        normalize=NormalizeSettings(method="image"),
+        decode=DecodeSettings(interior_smooth=0),
+        data={} if trained is None else {"cell_diameter": trained},
+    )
+    return Segmenter(_network(seen), card)
+
+
+def _f1(true: np.ndarray, pred: np.ndarray) -> float:
+    return float(score(true, pred)["thresholds"]["0.80"]["f1"])
+
+
+@pytest.mark.parametrize("diameter", [16.0, 32.0, 48.0])
+def test_cells_are_shown_at_the_training_diameter_and_brought_back(diameter: float) -> None:
+    seen: list[tuple[int, ...]] = []
+    truth = _discs(diameter)
+    found = _segmenter(24.0, seen).with_diameter(diameter).predict(truth > 0)
+    assert found.labels.shape == truth.shape
+    assert _f1(truth, found.labels) == 1.0
+    side = round(SIDE * 24 / diameter)
+    assert found.maps["foreground"].shape[:2] == (side, side)
+    assert max(seen[0]) >= side
+
+
+def test_auto_finds_the_diameter_and_looks_again() -> None:
+    seen: list[tuple[int, ...]] = []
+    auto = _segmenter(24.0, seen).with_diameter("auto")
+    assert _f1(_discs(48), auto.segment(_discs(48) > 0)) == 1.0
+    assert [shape[0] for shape in seen] == [128, 64]
+    seen.clear()
+    auto.segment(_discs(26) > 0)  # near enough
+    assert len(seen) == 1
+    assert auto.segment(np.zeros((SIDE, SIDE))).max() == 0  # nothing to measure
+
+
+def test_without_a_diameter_nothing_is_resized() -> None:
+    seen: list[tuple[int, ...]] = []
+    _segmenter(24.0, seen).segment(_discs(48) > 0)
+    assert seen == [(SIDE, SIDE)]
+
+
+@pytest.mark.parametrize(
+    ("trained", "diameter", "message"),
+    [
+        (None, 20.0, "doesn't say how large"),
+        (24.0, 0.0, "mean diameter in pixels"),
+        (24.0, -3.0, "mean diameter in pixels"),
+        (24.0, 1.0, "resized by 8 at most"),
+        (24.0, float("nan"), "mean diameter in pixels"),
+        (24.0, "large", "or auto"),
+    ],
+)
+def test_impossible_diameters_are_refused(
+    trained: float | None, diameter: float | str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        _segmenter(trained, []).with_diameter(diameter)  # type: ignore[arg-type]
+
+
+def test_settings_and_diameter_stay_together(tiny_model: Path) -> None:
+    model = load_model(tiny_model, diameter=30.0).with_changes(["decode.radius=3"])
+    assert (model.diameter, model.card.decode.radius) == (30.0, 3)
+    assert model.maker()["diameter"] == 30.0
+    assert len(model.maker()["weights"]) == 64
+
+
+def test_labels_resized_up_and_down_are_as_before() -> None:
+    labels = np.arange(12, dtype=np.int32).reshape(3, 4)
+    larger = resize_labels(labels, (9, 12))
+    np.testing.assert_array_equal(larger, np.kron(labels, np.ones((3, 3), np.int32)))
+    np.testing.assert_array_equal(resize_labels(larger, (3, 4)), labels)
+
+
+def test_images_keep_their_mean_when_they_shrink() -> None:
+    image = np.random.default_rng(0).random((64, 96, 2)) * 1000
+    small = resize_image(image, (16, 24))
+    assert (small.shape, small.dtype) == ((16, 24, 2), np.float32)
+    np.testing.assert_allclose(small.mean(axis=(0, 1)), image.mean(axis=(0, 1)), rtol=0.01)
+    assert small.std() < 0.4 * image.std()  # averaged, not picked
+    np.testing.assert_allclose(resize_image(np.full((5, 7), 3), (10, 9)), 3.0)
+
+
+def test_labels_that_are_gone_leave_no_gap() -> None:
+    labels = np.array([[0, 4, 4], [2, 0, 7]], np.int32)
+    numbered, present = keep_present(labels)
+    assert numbered.tolist() == [[0, 2, 2], [1, 0, 3]]
+    assert present.tolist() == [1, 3, 6]
+    assert keep_present(np.zeros((2, 2), np.int32))[1].size == 0
+
+
+def test_the_typical_diameter_goes_by_confident_whole_cells() -> None:
+    labels = np.zeros((60, 60), np.int32)
+    labels[2:6, 2:6] = 1  # 16 pixels, doubtful
+    labels[10:20, 10:20] = 2  # 100
+    labels[30:42, 30:42] = 3  # 144
+    labels[50:, 50:] = 4  # cut by the frame
+    sure = np.array([0.1, 0.9, 0.8, 1.0], np.float32)
+    assert typical_diameter(labels, sure) == pytest.approx(np.sqrt(4 * 100 / np.pi))
+    assert typical_diameter(labels[:8], sure[:1]) == pytest.approx(np.sqrt(4 * 16 / np.pi))
+    assert typical_diameter(np.zeros((4, 4), np.int32), np.zeros(0, np.float32)) is None
