@@ -71,6 +71,7 @@ def test_half_precision_halves_kernels_and_is_read_as_float32(
     whole, half = read_weights(tiny_model), read_weights(shipped / "phase")
     ratio = (shipped / "phase" / WEIGHTS).stat().st_size / (tiny_model / WEIGHTS).stat().st_size
     assert ratio < 0.65
+    assert (shipped / "phase" / WEIGHTS).stat().st_mode & 0o444 == 0o444
     for name, tensor in whole.items():
         assert half[name].dtype == tensor.dtype
         bound = 2.0**-11 if tensor.ndim > 1 else 0.0  # half a unit in the last place

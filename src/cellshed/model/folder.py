@@ -90,6 +90,7 @@ def save_model(
     origin = {k: v for k, v in card.recipe.items() if isinstance(v, str)}
     with whole_file(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata=origin or None)
+        temporary.chmod(0o644)  # safetensors lets nobody but the owner read
     write_card(folder, card)
 
 
