@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,34 @@ def test_folders_with_splits_and_types(folders: Path, tmp_path: Path) -> None:
     assert len(prepare(outer, tmp_path / "one", splits=["test"])) == 1
 
 
+def test_shares_of_images_without_a_split_are_dealt_out_by_seed(tmp_path: Path) -> None:
+    root = tmp_path / "many"
+    for number in range(10):
+        save_image(root / "images" / f"{number}.tif", pixels(number))
+        save_image(root / "labels" / f"{number}.tif", np.ones((H, W), np.uint16))
+
+    def dealt(seed: int) -> list[list[str]]:
+        out = tmp_path / f"store-{seed}-{len(list(tmp_path.iterdir()))}"
+        store = prepare(root, out, val_share=0.2, test_share=0.3, seed=seed)
+        return [names(store, split) for split in ("train", "val", "test")]
+
+    found = dealt(1)
+    assert [len(part) for part in found] == [5, 2, 3]
+    assert sorted(chain.from_iterable(found)) == [str(number) for number in range(10)]
+    assert dealt(1) == found
+    assert dealt(2) != found
+
+
+def test_shares_leave_given_splits_alone(livecell: Path, folders: Path, tmp_path: Path) -> None:
+    whole = prepare(livecell, tmp_path / "whole")
+    both = prepare([livecell, folders], tmp_path / "both", val_share=0.5)
+    for split, more in (("train", 1), ("val", 1), ("test", 0)):
+        assert set(names(whole, split)) <= set(names(both, split))
+        assert len(names(both, split)) == len(names(whole, split)) + more
+    with pytest.raises(ValueError, match="0 images of no split are too few"):
+        prepare(livecell, tmp_path / "none", test_share=0.5)
+
+
 def test_several_sources_make_one_store(livecell: Path, folders: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     for kind in ("images", "labels"):
@@ -336,6 +365,7 @@ def test_missing_images_are_counted_and_named(livecell: Path, tmp_path: Path) ->
         ({"fraction": 0.0}, "fraction 0.0: give a number above 0"),
         ({"fraction": 5.0}, "fraction 5.0"),
         ({"size": 0}, "size 0"),
+        ({"val_share": 0.5, "test_share": 0.5}, "below 1 in sum"),
         ({"overlap": "smaller"}, "unknown overlap rule 'smaller'; did you mean 'smaller-on-top'"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,17 @@ class _Options:
     seed: int
     size: int | None
     overlap: str
+    val_share: float = 0.0
+    test_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction {self.fraction}: give a number above 0, at most 1")
         if self.size is not None and self.size < 1:
             raise ValueError(f"size {self.size}: give the side of the square in pixels")
+        shares = self.val_share, self.test_share
+        if min(shares) < 0 or sum(shares) >= 1:
+            raise ValueError(f"val and test shares {shares}: give numbers from 0, below 1 in sum")
         if self.overlap not in OVERLAP_RULES:
             hint = nearest(self.overlap, OVERLAP_RULES)
             raise ValueError(f"unknown overlap rule '{self.overlap}'; {hint}")
@@ -81,6 +86,8 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
     seed: int = 0,
     size: int | None = None,
     overlap: str = "smaller-on-top",
+    val_share: float = 0.0,
+    test_share: float = 0.0,
     export_npz: bool = False,
     images: str | Path | None = None,
     progress: Progress | None = None,
@@ -95,10 +102,12 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
         cell_types: None takes all.
         subset: percent of the training images (2, 4, 5, 25, 50, 100), as every n-th of them.
         fraction: share of the images of each split, drawn at random; in (0, 1].
-        seed: of that draw.
+        seed: of that draw, and of the two shares.
         size: side in pixels of the square that images and labels are resized to; None keeps
             them as they are.
         overlap: smaller-on-top, later-on-top, or drop-covered.
+        val_share: share of the images of no split ("all") that become val.
+        test_share: likewise test. With either, the others become train.
         export_npz: also write `npz/SPLIT.npz` with X (N, H, W, C) float32 and y (N, H, W, 1)
             int32 into the store.
         images: folder of the images of a COCO file.
@@ -111,7 +120,17 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
     Raises:
         ValueError: anything about the source or an option, with its name and the remedy.
     """
-    options = _Options(_sorted(splits), _sorted(cell_types), subset, fraction, seed, size, overlap)
+    options = _Options(
+        _sorted(splits),
+        _sorted(cell_types),
+        subset,
+        fraction,
+        seed,
+        size,
+        overlap,
+        val_share,
+        test_share,
+    )
     request = Request(
         options.splits, options.cell_types, subset, None if images is None else Path(images)
     )
@@ -120,6 +139,7 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
     found = [READERS[find_reader(path)].read(path, request) for path in sources]
     check_offer(found, request)
     chosen = _draw([(name, f.items) for name, f in zip(names, found, strict=True)], options)
+    chosen = _hold_out(chosen, options)
     with whole_folder(out) as folder:
         build = _Build(folder, options, several=len(sources) > 1)
         _add_all(build, chosen, progress)
@@ -151,6 +171,26 @@ def _draw(
     if not chosen:
         raise ValueError("no images are left of these splits, cell types and subset")
     return chosen
+
+
+def _hold_out(chosen: list[tuple[str, Item]], options: _Options) -> list[tuple[str, Item]]:
+    """Return the items; with shares, those of no split are dealt out to test, val and train."""
+    shares = (options.test_share, options.val_share)
+    if not any(shares):
+        return chosen
+    free = [index for index, (_, item) in enumerate(chosen) if item.split == "all"]
+    test, val = (max(1, round(share * len(free))) if share else 0 for share in shares)
+    if len(free) <= test + val:
+        raise ValueError(
+            f"{len(free)} images of no split are too few for shares of {options.val_share} val "
+            f"and {options.test_share} test; shares are for images that have no split yet"
+        )
+    shuffled = np.random.default_rng([options.seed, len(_PRIORITY)]).permutation(free)
+    dealt = dict.fromkeys(shuffled[:test], "test") | dict.fromkeys(shuffled[test:][:val], "val")
+    return [
+        (name, replace(item, split=dealt.get(index, "train")) if item.split == "all" else item)
+        for index, (name, item) in enumerate(chosen)
+    ]
 
 
 def _add_all(build: _Build, chosen: Sequence[tuple[str, Item]], progress: Progress | None) -> None:
