@@ -11,7 +11,7 @@ from cellshed.inference import Maps
 from cellshed.metrics.scores import score
 from cellshed.model.folder import ModelCard
 from cellshed.predict import Segmenter, load_model
-from cellshed.scale import keep_present, resize_image, resize_labels, typical_diameter
+from cellshed.scale import keep_present, resize_image, resize_labels
 
 SIDE = 128
 
@@ -63,15 +63,23 @@ def test_cells_are_shown_at_the_training_diameter_and_brought_back(diameter: flo
     assert max(seen[0]) >= side
 
 
-def test_auto_finds_the_diameter_and_looks_again() -> None:
-    seen: list[tuple[int, ...]] = []
-    auto = _segmenter(24.0, seen).with_diameter("auto")
-    assert _f1(_discs(48), auto.segment(_discs(48) > 0)) == 1.0
-    assert [shape[0] for shape in seen] == [128, 64]
-    seen.clear()
-    auto.segment(_discs(26) > 0)  # near enough
-    assert len(seen) == 1
-    assert auto.segment(np.zeros((SIDE, SIDE))).max() == 0  # nothing to measure
+def test_auto_takes_the_scale_at_which_cells_are_surest() -> None:
+    def sure_at(side: int) -> Callable[[np.ndarray], Maps]:
+        def forward(image: np.ndarray) -> Maps:
+            sure = 0.9 if image.shape[2] == side else 0.8
+            inside = np.where(image > 0, sure, 0.1).astype(np.float32)
+            return {"foreground": np.concatenate([1 - inside, inside], axis=1)}
+
+        return forward
+
+    truth, card = _discs(48), _segmenter(None, []).card
+    half = Segmenter(sure_at(64), card).with_diameter("auto").predict(truth > 0)
+    assert half.maps["foreground"].shape[:2] == (64, 64)
+    assert _f1(truth, half.labels) == 1.0
+    same = Segmenter(sure_at(-1), card).with_diameter("auto").predict(truth > 0)
+    assert same.maps["foreground"].shape[:2] == (128, 128)  # no other is clearly better
+    empty = Segmenter(sure_at(-1), card).with_diameter("auto").segment(np.zeros((SIDE, SIDE)))
+    assert empty.max() == 0
 
 
 def test_without_a_diameter_nothing_is_resized() -> None:
@@ -127,15 +135,3 @@ def test_labels_that_are_gone_leave_no_gap() -> None:
     assert numbered.tolist() == [[0, 2, 2], [1, 0, 3]]
     assert present.tolist() == [1, 3, 6]
     assert keep_present(np.zeros((2, 2), np.int32))[1].size == 0
-
-
-def test_the_typical_diameter_goes_by_confident_whole_cells() -> None:
-    labels = np.zeros((60, 60), np.int32)
-    labels[2:6, 2:6] = 1  # 16 pixels, doubtful
-    labels[10:20, 10:20] = 2  # 100
-    labels[30:42, 30:42] = 3  # 144
-    labels[50:, 50:] = 4  # cut by the frame
-    sure = np.array([0.1, 0.9, 0.8, 1.0], np.float32)
-    assert typical_diameter(labels, sure) == pytest.approx(np.sqrt(4 * 100 / np.pi))
-    assert typical_diameter(labels[:8], sure[:1]) == pytest.approx(np.sqrt(4 * 16 / np.pi))
-    assert typical_diameter(np.zeros((4, 4), np.int32), np.zeros(0, np.float32)) is None

@@ -11,25 +11,26 @@ import yaml
 from numpy.typing import NDArray
 
 from cellshed.config import Config, DecodeSettings, parse_config, with_overrides
-from cellshed.engines.registry import open_engine
-from cellshed.files import sha256
+from cellshed.engines.registry import network_hash, open_engine
 from cellshed.inference import Forward, Maps, predict_maps
 from cellshed.metrics.calibration import calibrate
-from cellshed.model.folder import WEIGHTS, ModelCard, find_model, read_card
+from cellshed.model.folder import ModelCard, find_model, read_card
 from cellshed.normalize import normalize
 from cellshed.scale import (
     LARGEST_CHANGE,
     keep_present,
     resize_image,
     resize_labels,
-    typical_diameter,
 )
 from cellshed.watershed import confidence, decode
 
 Diameter = float | Literal["auto"] | None
 """Mean diameter in pixels of the cells in an image; None: not told."""
-NEAR_ENOUGH = 1.25
-"""An estimated diameter within this factor of the training's changes nothing."""
+ZOOMS = (1.0, 0.5, 0.71, 1.41, 2.0)
+"""Scales that auto tries."""
+HOME_ADVANTAGE = 0.05
+"""The mean raw confidence at another scale must exceed that at the image's own by this: with less,
+some images of the training's own scale would be resized and their scores fall."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Segmenter:
         Args:
             forward: the network.
             card: its model.yaml.
-            fingerprint: SHA-256 of the weights file.
+            fingerprint: SHA-256 of the weights.
         """
         self.card = card
         self.diameter: Diameter = None
@@ -87,13 +88,14 @@ class Segmenter:
         it was trained on.
 
         Args:
-            diameter: in pixels; "auto": that of the cells which are found at the image's own
-                scale, if it differs enough; None: images as they are.
+            diameter: in pixels; "auto": each image is shown at five scales from half to double,
+                at about eight times the cost, and the one at which the cells are surest is
+                taken, its own unless another is clearly better; None: images as they are.
 
         Raises:
             ValueError: no such diameter, or the model doesn't say what it was trained on.
         """
-        if diameter is not None and self._trained is None:
+        if isinstance(diameter, int | float) and self._trained is None:
             raise ValueError(
                 f"diameter {diameter}: the model '{self.card.name}' doesn't say how large its "
                 "training cells were: leave the diameter out, or train again"
@@ -142,28 +144,30 @@ class Segmenter:
 
         Height and width are the image's, but with a diameter those at which the network saw it.
         """
+        if self.diameter == "auto":
+            return self._best_maps(image, channel)
         zoom = 1.0
         if self._trained is not None and isinstance(self.diameter, int | float):
             zoom = self._trained / self.diameter
-        maps = self._maps_at(image, channel, zoom)
-        if self.diameter == "auto":
-            zoom = self._zoom_for(maps)
-            return maps if zoom == 1 else self._maps_at(image, channel, zoom)
-        return maps
+        return self._maps_at(image, channel, zoom)
 
     def _maps_at(self, image: NDArray[Any], channel: int | None, zoom: float) -> Maps:
         prepared = self.prepare(image, channel, zoom)
         return predict_maps(self._forward, prepared, self.card.predict)
 
-    def _zoom_for(self, maps: Maps) -> float:
-        """Return the zoom for the cells that are found in an image's maps; 1 if it is near that."""
-        found = self.decode(maps)
-        diameter = typical_diameter(found.labels, found.confidence)
-        if diameter is None or self._trained is None:
-            return 1.0
-        zoom = self._trained / diameter
-        near = 1 / NEAR_ENOUGH < zoom < NEAR_ENOUGH
-        return 1.0 if near else float(np.clip(zoom, 1 / LARGEST_CHANGE, LARGEST_CHANGE))
+    def _best_maps(self, image: NDArray[Any], channel: int | None) -> Maps:
+        """Return the maps at the scale at which the cells found are the surest, on average."""
+        best, most = None, float("-inf")
+        for zoom in ZOOMS:
+            maps = self._maps_at(image, channel, zoom)
+            labels = decode(maps, self.card.decode)
+            sure = confidence(labels, maps, self.card.decode)
+            mean = float(sure.mean()) if len(sure) else 0.0
+            mean += HOME_ADVANTAGE if zoom == 1 else 0.0
+            if mean > most:
+                best, most = maps, mean
+        assert best is not None
+        return best
 
     @property
     def _trained(self) -> float | None:
@@ -243,7 +247,7 @@ def load_model(
     folder = find_model(name)
     card = read_card(folder)
     forward = open_engine(engine, folder, device)
-    return Segmenter(forward, card, sha256(folder / WEIGHTS)).with_diameter(diameter)
+    return Segmenter(forward, card, network_hash(folder)).with_diameter(diameter)
 
 
 def segment(

@@ -56,22 +56,3 @@ def keep_present(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[
     table = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
     table[present + 1] = np.arange(1, len(present) + 1)
     return table[labels], present
-
-
-def typical_diameter(labels: NDArray[np.int32], confidence: NDArray[np.float32]) -> float | None:
-    """Return the median diameter in pixels of whole cells, weighed by confidence; None without any.
-
-    Args:
-        labels: int32 (H, W), 0 = background, cells 1..n.
-        confidence: (n,).
-    """
-    areas = np.bincount(labels.ravel(), minlength=len(confidence) + 1)[1:]
-    weights = np.square(confidence, dtype=np.float64)
-    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        weights[edge[edge > 0] - 1] = 0
-    order = np.argsort(areas)
-    sums = np.cumsum(weights[order])
-    if not len(sums) or sums[-1] == 0:
-        return None
-    middle = order[np.searchsorted(sums, sums[-1] / 2)]
-    return float(np.sqrt(4 * areas[middle] / np.pi))
