@@ -35,7 +35,7 @@ Overrides = Annotated[
 ]
 Diameter = Annotated[
     str | None,
-    typer.Option(help="Mean diameter of your cells in pixels; auto: estimate it."),
+    typer.Option(help="Mean diameter of your cells in pixels; auto: try five scales, slow."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Engine = Annotated[str, typer.Option(help="auto, torch, onnx or openvino.")]
@@ -237,6 +237,31 @@ def predict(
     say(f"{out}: {summary.text()}")
     if summary.failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Model folder, run folder or name.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    form: Annotated[str, typer.Option("--format", help="onnx or openvino.")] = "onnx",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Convolutions of 8-bit integers; needs --calibrate.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Store or images to choose the ranges of int8 by.")
+    ] = None,
+) -> None:
+    """Write a model as a file for other programs, or for engines other than torch."""
+    from cellshed.console import bar, say
+    from cellshed.export import export_model
+
+    if int8 != (calibrate is not None):
+        raise ValueError("give both --int8 and --calibrate STORE_OR_IMAGES, or neither")
+    with bar("scoring") as progress:
+        exported = export_model(model, out, to=form, calibrate=calibrate, progress=progress)
+    say(f"{out}: written; its README.md says what goes in and comes out")
+    if exported.text():
+        say(exported.text())
 
 
 @app.command()

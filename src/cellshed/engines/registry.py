@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from cellshed.config import nearest
+from cellshed.files import sha256
 from cellshed.inference import Forward
 from cellshed.model.folder import WEIGHTS
 
@@ -80,6 +81,12 @@ def network_file(name: str, folder: Path) -> str:
     return next((file for file in ENGINES[name].files if (folder / file).is_file()), "")
 
 
+def network_hash(folder: Path) -> str:
+    """Return the SHA-256 of the file that holds a folder's weights."""
+    files = (WEIGHTS, "model.onnx", "model.bin")
+    return sha256(next(folder / file for file in files if (folder / file).is_file()))
+
+
 def _fastest(folder: Path, device: str) -> str:
     on_cpu = device == "cpu" or (device == "auto" and not _has_gpu())
     wanted: Sequence[str] = tuple(ENGINES) if on_cpu else ("torch",)
@@ -91,7 +98,12 @@ def _lacking(name: str, folder: Path) -> list[str]:
     """Return the packages that aren't there and that an engine needs for this folder."""
     convert = name != "torch" and network_file(name, folder) == WEIGHTS
     packages = (*ENGINES[name].packages, CONVERTER) if convert else ENGINES[name].packages
-    return [package for package in packages if find_spec(package) is None]
+    return [package for package in packages if not is_there(package)]
+
+
+def is_there(*packages: str) -> bool:
+    """Return whether packages are installed, without importing them."""
+    return all(find_spec(package) is not None for package in packages)
 
 
 def _has_gpu() -> bool:

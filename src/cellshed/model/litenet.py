@@ -73,7 +73,7 @@ class _Block(nn.Module):
             wide, wide, kernel, stride, padding=kernel // 2, groups=wide, bias=False
         )
         if expansion > 1:
-            names = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
+            names: tuple[str, ...] = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
             self.add_module("conv_pw", nn.Conv2d(source, wide, 1, bias=False))
             self.add_module("bn1", nn.BatchNorm2d(wide, eps=epsilon))
         else:
