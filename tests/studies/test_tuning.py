@@ -87,4 +87,7 @@ def test_the_best_settings_travel_with_the_model(tiny_store: Store, tmp_path: Pa
     assert read_card(best).decode == tuned.decode
     assert read_card(best).calibration == tuned.calibration
     assert tuned.after >= tuned.before
+    lines = (best / "tuning.csv").read_text().splitlines()
+    assert len(lines) == 1 + len(tuned.trials)
+    assert all((best / f"tuning.{kind}").is_file() for kind in ("png", "svg"))
     shutil.rmtree(tmp_path / "run")

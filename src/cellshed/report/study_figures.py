@@ -216,7 +216,7 @@ def _dataset_size(table: "DataFrame") -> Drawn:
 
 
 def _search(table: "DataFrame") -> Drawn:
-    rows = table[(table["set"] == "param") & (table["metric"] == "objective")]
+    rows = table[(table["set"] == "trial") & (table["metric"] == "objective")]
     return {"search": best_so_far(rows["value"].tolist(), "Search")}
 
 

@@ -84,7 +84,8 @@ def execute(folder: str | Path, listener: Listener | None = None) -> dict[str, A
         shutil.rmtree(place.training, ignore_errors=True)
     best = train(config, parts, place.training, resume=begun, progress=watch)
     began = time.monotonic()
-    segmenter = load_model(best, device=config.training.device)
+    # The network's own engine: another would bring threads and roundings of its own.
+    segmenter = load_model(best, device=config.training.device, engine="torch")
     settings = {"set": segmenter.card.decode}
     if task.get("tune"):
         settings["tuned"] = _tuned(segmenter, part_of(parts, "val"))

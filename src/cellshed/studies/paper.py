@@ -114,7 +114,8 @@ def dataset_size(context: Context) -> Iterator[Run]:
     """Parts of the training images, with as many steps each, chosen and tested by the same."""
     training = context.config.training
     images = sum(r.split in ("train", "all") for s in context.stores for r in s.records)
-    steps = training.steps_per_epoch or max(1, -(-images // training.batch_size))
+    steps = max(1, -(-images // training.batch_size))
+    changes = () if training.steps_per_epoch else (f"training.steps_per_epoch={steps}",)
     rest = Part(context.fraction)
     for seed in range(context.seeds):
         for every in EVERY:
@@ -124,7 +125,7 @@ def dataset_size(context: Context) -> Iterator[Run]:
                 group=f"{percent:g} %",
                 seed=seed,
                 factors={"percent": percent},
-                changes=(f"training.steps_per_epoch={steps}",),
+                changes=changes,
                 train=Part(every=every, seed=seed),
                 val=rest,
                 test=rest,

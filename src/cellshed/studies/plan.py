@@ -66,7 +66,7 @@ class Context:
     seeds: int
     fraction: float
     cell_types: tuple[str, ...] = field(default=())
-    """Cell types in the stores."""
+    """Cell types that can be trained on."""
 
 
 def run_from_tree(tree: Mapping[str, Any]) -> Run:

@@ -68,7 +68,7 @@ class LocalPool:
                     active[folder] = launch(folder, self.threads, self.command)
                 time.sleep(_PAUSE)
                 for folder in [f for f, process in active.items() if process.poll() is not None]:
-                    code = active.pop(folder).returncode
+                    code = _ended(active.pop(folder))
                     if RunPlace(folder).done:
                         continue
                     if code != WRONG and started[folder] < ATTEMPTS:
@@ -79,7 +79,7 @@ class LocalPool:
         finally:
             for process in active.values():
                 process.kill()
-                process.wait()
+                _ended(process)
         return failed
 
 
@@ -130,7 +130,7 @@ def run_process(folder: str, threads: int | None, slots: dict[str, int]) -> str:
     share = threads or max(1, (os.cpu_count() or 1) // here)
     for _ in range(ATTEMPTS):
         process = launch(place.path, share, COMMAND)
-        code = process.wait()
+        code = _ended(process)
         if place.done:
             return ""
         if code == WRONG:
@@ -151,6 +151,14 @@ def launch(folder: Path, threads: int, command: Sequence[str]) -> "subprocess.Po
             stderr=log,
             env=environment,
         )
+
+
+def _ended(process: "subprocess.Popen[bytes]") -> int:
+    """Wait for the end of a process; return its exit code."""
+    code = process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+    return code
 
 
 def _said(future: Any) -> str:

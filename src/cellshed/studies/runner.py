@@ -14,7 +14,7 @@ from cellshed.files import write_text
 from cellshed.report.study_page import write_study_page
 from cellshed.studies.folder import RunPlace, describe_stores, task_of
 from cellshed.studies.paper import STUDIES
-from cellshed.studies.plan import Context, Run
+from cellshed.studies.plan import SPLITS, Context, Run
 from cellshed.studies.pools import Pool
 from cellshed.studies.table import build_table, write_table
 
@@ -94,7 +94,9 @@ def plan_study(name: str, data: Sequence[str | Path], options: Options) -> Plan:
     study = STUDIES[name]
     stores = tuple(open_store(path) for path in data)
     config, minutes = settle(options)
-    types = {r.cell_type for store in stores for r in store.records} - {""}
+    records = [record for store in stores for record in store.records]
+    taught = {"train", "all"} if any(r.split == "test" for r in records) else set(SPLITS) | {"all"}
+    types = {r.cell_type for r in records if r.split in taught} - {""}
     context = Context(
         stores,
         config,

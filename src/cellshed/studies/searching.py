@@ -229,14 +229,17 @@ def _open(meeting: dict[str, str], out: Path, seed: int) -> Any:
         from optuna.storages.journal import JournalFileBackend
 
         storage = JournalStorage(JournalFileBackend(str(out / "search.journal")))
-    return optuna.create_study(
+    study = optuna.create_study(
         storage=storage,
         study_name=meeting["name"],
         direction="maximize",
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED),
     )
+    # Another seed at each sitting, or those that go on would propose again what was tried.
+    begun = len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * begun)
+    return study
 
 
 def _study_name(config: Config, stores: Sequence[Store]) -> str:

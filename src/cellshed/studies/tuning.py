@@ -6,6 +6,7 @@ any more, and ends with a grid of the two thresholds that matter most, from whic
 can be seen. The confidences of the cells that the chosen settings find are then calibrated.
 """
 
+import csv
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +20,15 @@ from numpy.typing import NDArray
 
 from cellshed.config import CalibrationSettings, DecodeSettings, nearest, with_overrides
 from cellshed.data.store import Store, open_store
+from cellshed.files import whole_file
 from cellshed.inference import Maps
 from cellshed.metrics.calibration import fit_calibration, hits
 from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import as_scores, count
 from cellshed.model.folder import find_model, is_shipped, read_card, write_card
 from cellshed.predict import load_model
+from cellshed.report.drawing import save
+from cellshed.report.study_figures import heat_map
 from cellshed.watershed import confidence, decode
 
 Progress = Callable[[int, int], None]
@@ -157,6 +161,9 @@ def tune(
 ) -> Tuned:
     """Tune a model's decoder and confidences on validation images; write them into its folder.
 
+    Beside the model: tuning.csv, every setting tried and its score, and tuning.png and .svg, the
+    score over the two thresholds that matter most, all else as in the best.
+
     Args:
         model: model folder or run folder; its model.yaml is rewritten.
         data: stores with the validation images.
@@ -196,7 +203,34 @@ def tune(
     scores = card.scores | {f"val_{objective}_tuned": round(tuned.after, 4)}
     found = {"decode": tuned.decode, "calibration": tuned.calibration, "scores": scores}
     write_card(folder, card.model_copy(update=found))
+    write_tuning(folder, tuned)
     return tuned
+
+
+def write_tuning(folder: str | Path, tuned: Tuned) -> None:
+    """Write tuning.csv, tuning.png and tuning.svg into a folder."""
+    folder = Path(folder)
+    with (
+        whole_file(folder / "tuning.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        table = csv.DictWriter(file, list(tuned.trials[0]))
+        table.writeheader()
+        table.writerows(tuned.trials)
+    if not tuned.grid:
+        return
+    scores = {tuple(row[name] for name in GRID): row[tuned.objective] for row in tuned.grid}
+    rows, columns = (sorted({key[k] for key in scores}) for k in range(2))
+    word = "object F1 at IoU 0.5" if tuned.objective == "f1" else "mean AP, IoU 0.5 to 0.95"
+    figure = heat_map(
+        [f"{row:g}" for row in rows],
+        [f"{column:g}" for column in columns],
+        [[scores[row, column] for column in columns] for row in rows],
+        f"{word} on the images tuned on",
+        (GRID[0].replace("_", " "), GRID[1].replace("_", " ")),
+    )
+    for kind in ("png", "svg"):
+        save(figure, folder / f"tuning.{kind}")
 
 
 def _steps(candidates: Mapping[str, Iterable[float]]) -> list[list[dict[str, float]]]:
