@@ -45,7 +45,7 @@ def scores(table: "DataFrame", choice: Choice) -> "DataFrame":
         & (table["metric"] == choice.metric)
         & (table["small"] == choice.small)
         & (table["decode"] == choice.decode)
-        & (table["cell_type"].fillna("") == choice.cell_type)
+        & (table["cell_type"].astype(object).fillna("") == choice.cell_type)
     ]
 
 

@@ -282,7 +282,7 @@ def _replace(packed: Path, final: Path) -> Path:
     final.parent.mkdir(parents=True, exist_ok=True)
     arriving = final.with_name(f".{final.name}.part")
     shutil.rmtree(arriving, ignore_errors=True)
-    shutil.copytree(packed, arriving)
+    shutil.copytree(packed, arriving, ignore=shutil.ignore_patterns("tuning.*"))
     if final.exists():
         shutil.rmtree(final)
     arriving.rename(final)
