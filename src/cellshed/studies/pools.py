@@ -99,13 +99,13 @@ class DaskPool:
         """See Pool."""
         distributed = _import_distributed()
         with distributed.Client(self.address, timeout=20) as client:
-            slots = Counter[str]()
-            for worker in client.scheduler_info(n_workers=-1)["workers"].values():
-                slots[worker["host"]] += worker["nthreads"]
+            workers = client.scheduler_info(n_workers=-1)["workers"]
+            on_host = Counter[str]()
+            for worker in workers.values():
+                on_host[worker["host"]] += worker["nthreads"]
+            slots = {address: on_host[worker["host"]] for address, worker in workers.items()}
             futures = {
-                client.submit(
-                    run_process, str(f.resolve()), self.threads, dict(slots), pure=False
-                ): f
+                client.submit(run_process, str(f.resolve()), self.threads, slots, pure=False): f
                 for f in folders
             }
             waiting = set(futures)
@@ -122,11 +122,11 @@ def run_process(folder: str, threads: int | None, slots: dict[str, int]) -> str:
     Args:
         folder: with run.json in it.
         threads: of the run; None: this machine's, shared among its slots.
-        slots: runs at a time, by machine.
+        slots: by the address of each worker, the runs at a time on its machine.
     """
     distributed = _import_distributed()
     place = RunPlace(folder)
-    here = slots.get(distributed.get_worker().state.host, 1)
+    here = slots.get(distributed.get_worker().address, 1)
     share = threads or max(1, (os.cpu_count() or 1) // here)
     for _ in range(ATTEMPTS):
         process = launch(place.path, share, COMMAND)
