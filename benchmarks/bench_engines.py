@@ -26,7 +26,7 @@ from cellshed.predict_files import predict_files
 
 SHAPE = (520, 704)
 PADDED = (544, 704)
-BOUNDS = {"torch": 350.0, "openvino": 150.0}
+BOUNDS = {"torch": 350.0, "onnx": 150.0}
 """Core-milliseconds from file to label file that were aimed at; the second with the fastest."""
 
 

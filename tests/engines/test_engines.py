@@ -153,14 +153,14 @@ def test_auto_is_the_first_that_is_installed(
     monkeypatch.setattr(registry, "find_spec", lambda name: name in there or None)
     monkeypatch.setattr(registry, "_has_gpu", lambda: False)
     assert choose_engine("auto", tiny_model) == next(iter(ENGINES))
-    there.discard("openvino")
-    assert choose_engine("auto", tiny_model) == "onnx"
-    there.discard("onnx")
+    there.discard("onnxruntime")
+    assert choose_engine("auto", tiny_model) == "openvino"
+    there.discard("onnx")  # which converts
     assert choose_engine("auto", tiny_model) == "torch"
     there.add("onnx")
     monkeypatch.setattr(registry, "_has_gpu", lambda: True)
     assert choose_engine("auto", tiny_model) == "torch"
-    assert choose_engine("auto", tiny_model, "cpu") == "onnx"
+    assert choose_engine("auto", tiny_model, "cpu") == "openvino"
 
 
 def test_what_cannot_be_used_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx as onnx_format
 from numpy.typing import NDArray
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -14,6 +15,9 @@ from onnxruntime.quantization import (
 )
 
 from cellshed.engines.conversion import INPUT
+
+FIRST = 2
+"""Convolutions that stay in float32: the one to three channels, and the backbone's first."""
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -30,7 +34,9 @@ def quantise(onnx: Path, path: Path, batches: Iterable[NDArray[np.float32]]) -> 
 
     Ranges of activations are those seen on the batches; kernels have one scale per channel. One
     bit of the kernels is left unused, without which sums overflow on processors that multiply
-    8-bit integers in 16 bits. Enlarging, additions, softmax and distances stay in float32.
+    8-bit integers in 16 bits. Enlarging, additions, softmax and distances stay in float32,
+    and so do the first convolutions, which see the image itself: with them in 8 bits too, maps
+    correlated with the float32 network's by 0.79 to 0.96 instead of 0.99.
 
     Args:
         onnx: the network.
@@ -51,8 +57,12 @@ def quantise(onnx: Path, path: Path, batches: Iterable[NDArray[np.float32]]) -> 
             per_channel=True,
             reduce_range=True,
             op_types_to_quantize=["Conv"],
-            # One range for all of a training set's images, not the widest that was ever seen.
-            extra_options={"CalibMovingAverage": True},
+            nodes_to_exclude=_first_convolutions(onnx),
         )
     finally:
         root.setLevel(level)
+
+
+def _first_convolutions(onnx: Path) -> list[str]:
+    nodes = onnx_format.load(onnx).graph.node
+    return [node.name for node in nodes if node.op_type == "Conv"][:FIRST]
