@@ -1,6 +1,6 @@
 """Packing: a recipe becomes a model folder with its card; a run by other settings is refused."""
 
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from cellshed.data.images import write_labels
 from cellshed.data.store import open_store
 from cellshed.model.folder import CARD, WEIGHTS, read_card
 from cellshed.predict import load_model
-from cellshed.studies.packing import ImageSet, _with_splits, make_model, read_recipe
+from cellshed.studies.packing import ImageSet, _prepare, make_model, read_recipe
 from cellshed.training.run import read_environment
 
 RECIPE = {
@@ -28,7 +28,7 @@ RECIPE = {
                 "licence": "BSD-3-Clause",
                 "synthetic": 3,
                 "shape": [96, 96],
-                "only_test": True,
+                "use": "test",
                 "pictures": True,
             },
         },
@@ -56,8 +56,8 @@ def test_a_recipe_becomes_a_model_with_its_card(
     card = read_card(made)
     assert (card.name, card.summary, card.licence) == ("tiny", "Drawn cells.", "BSD-3-Clause")
     assert set(card.scores["test"]) == {"livecell", "shown"}
-    assert card.recipe["settings"] == "tiny.yaml"
-    assert card.recipe["commit"] == read_environment(work / "run")["commit"]
+    assert card.recipe["settings"] == ["tiny.yaml"]
+    assert card.recipe["commit"] == read_environment(work / "runs" / "tiny")["commit"]
     assert card.recipe["sets"]["shown"]["train"] == {"images": 0, "cells": 0}
     assert card.recipe["sets"]["shown"]["test"]["images"] == 3
     with safe_open(made / WEIGHTS, "numpy") as file:
@@ -70,35 +70,47 @@ def test_a_recipe_becomes_a_model_with_its_card(
     assert all(name.startswith("shown-") and name in text for name in pictures)
     load_model(made)
 
-    again = make_model("tiny", recipes, tiny_livecell.parent, work, out, run=work / "run")
+    again = make_model("tiny", recipes, tiny_livecell.parent, work, out, run=work / "runs" / "tiny")
     assert (again / CARD).read_text() == yaml.safe_dump(
         yaml.safe_load((made / CARD).read_text()), sort_keys=False
     )
     (recipes / "tiny.yaml").write_text(to_yaml(load_config("debug", ["training.lr=1"])))
     with pytest.raises(ValueError, match=r"training\.lr|training\.epochs"):
-        make_model("tiny", recipes, tiny_livecell.parent, work, out, run=work / "run")
+        make_model("tiny", recipes, tiny_livecell.parent, work, out, run=work / "runs" / "tiny")
 
 
-def test_a_set_without_splits_is_parted_by_shares(tmp_path: Path) -> None:
-    from cellshed.data.prepare import prepare
+def test_a_model_may_start_from_another(recipes: Path, tiny_livecell: Path, tmp_path: Path) -> None:
+    tree = RECIPE["tiny"] | {"init": "tiny", "settings": "second.yaml"}
+    drawn = {"licence": "BSD-3-Clause", "synthetic": 8, "shape": [96, 96], "use": "train"}
+    tree |= {"sets": RECIPE["tiny"]["sets"] | {"drawn": drawn | {"cell_types": ["SynRound"]}}}  # type: ignore[operator]
+    (recipes / "models.yaml").write_text(yaml.safe_dump(RECIPE | {"second": tree}))
+    (recipes / "second.yaml").write_text((recipes / "tiny.yaml").read_text())
+    work = tmp_path / "work"
+    made = make_model("second", recipes, tiny_livecell.parent, work, tmp_path / "models")
+    card = read_card(made)
+    assert card.recipe["settings"] == ["tiny.yaml", "second.yaml"]
+    assert set(card.scores["test"]) == {"livecell", "shown"}
+    assert {r.split for r in open_store(work / "stores" / "drawn").records} == {"train"}
+    first = (work / "runs" / "second" / "history.csv").read_text().splitlines()[1]
+    assert first.startswith("0,0")  # the initial model is the first candidate
 
-    labels = np.zeros((20, 20), np.int32)
-    labels[4:9, 4:9] = 1
+
+def test_a_set_without_splits_is_parted_by_shares(
+    recipes: Path, tiny_livecell: Path, tmp_path: Path
+) -> None:
+    labels = np.zeros((96, 96), np.int32)
+    labels[4:20, 4:20] = 1
     for k in range(10):
-        write_labels(tmp_path / "set" / "images" / f"{k}.tif", labels + k)
-        write_labels(tmp_path / "set" / "labels" / f"{k}.tif", labels)
-    store = prepare(tmp_path / "set", tmp_path / "store")
-    parted = _with_splits(store, ImageSet(licence="none", shares=(0.5, 0.2)))
-    assert [r.split for r in parted.records] == ["train"] * 5 + ["val"] * 2 + ["test"] * 3
-    tests = _with_splits(store, ImageSet(licence="none", only_test=True))
-    assert {r.split for r in tests.records} == {"test"}
-    assert len(tests) == 10
-    mixed = store.subset(
-        replace(r, split="test" if r.name < "3" else "train") for r in store.records
-    )
-    assert len(_with_splits(mixed, ImageSet(licence="none", only_test=True))) == 3
-    assert _with_splits(mixed, ImageSet(licence="none")) is mixed
-    assert {r.split for r in open_store(tmp_path / "store").records} == {"all"}
+        write_labels(tmp_path / "data" / "set" / "images" / f"{k}.tif", labels + k)
+        write_labels(tmp_path / "data" / "set" / "labels" / f"{k}.tif", labels)
+    for name, options, wanted in (
+        ("dealt", {"shares": [0.2, 0.3]}, {"train": 5, "val": 2, "test": 3}),
+        ("tests", {"use": "test"}, {"test": 10}),
+    ):
+        image_set = ImageSet.model_validate({"licence": "none", "folder": "set"} | options)
+        recipe = read_recipe(recipes, "tiny").model_copy(update={"sets": {name: image_set}})
+        (part,) = _prepare(recipe, tmp_path / "data", tmp_path / "work")
+        assert Counter(record.split for record in part.store.records) == wanted
 
 
 def test_unknown_recipes_offer_the_nearest(recipes: Path, tmp_path: Path) -> None:
@@ -117,5 +129,5 @@ def test_the_recipes_of_the_repository_are_whole() -> None:
         free = ("BSD", "MIT", "CC0")
         shown = [s for s in recipe.sets.values() if s.pictures]
         assert all(s.licence.startswith(free) for s in shown)
-        learned = [s for s in recipe.sets.values() if not s.only_test]
+        learned = [s for s in recipe.sets.values() if s.use != "test"]
         assert name != "open" or all(s.licence.startswith(free) for s in learned)

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field
@@ -50,11 +50,13 @@ class ImageSet(Settings):
     """Of drawn images: height and width."""
     seed: int = 0
     """Of drawn images."""
-    shares: tuple[float, float] = (0.6, 0.2)
-    """A set without splits: shares of its images, in the order of their names, that become train
-    and val; the rest is test."""
-    only_test: bool = False
-    """Train on none of it; score on its test images, or on all where it has no splits."""
+    shares: tuple[float, float] = (0.0, 0.0)
+    """Of a set without splits: shares of its images that become val and test."""
+    cell_types: tuple[str, ...] = ()
+    """Only these; all where none is named."""
+    use: Literal["all", "train", "test"] = "all"
+    """train: neither choose nor score by it. test: score on its test images, or on all where it
+    has no splits, and train on none of it."""
     pictures: bool = False
     """The licence allows to show its images in the card."""
 
@@ -70,6 +72,9 @@ class Recipe(Settings):
     """File of the training's settings, beside the recipe."""
     limits: str = ""
     """What it isn't good for, and its commonest mistakes, by people who looked at them."""
+    init: str = ""
+    """Recipe whose model the training starts from; it is made first. A set that both name is
+    described alike."""
     sets: dict[str, ImageSet]
 
 
@@ -126,32 +131,49 @@ def make_model(  # noqa: PLR0913  each is one option of the command line
         ValueError: something about the recipe, the sets or the run, with the remedy.
     """
     recipe = read_recipe(recipes, name)
-    config = load_config(Path(recipes) / recipe.settings)
     work = Path(work)
-    if run is not None:
-        _check_run(Path(run), config)
     say("preparing the image sets")
     parts = list(_prepare(recipe, Path(data), work))
-    learned = [part.store for part in parts if not part.settings.only_test]
     if run is None:
-        run = work / "run"
-        say(f"training into {run}")
-        resume = (run / "config.yaml").is_file()
-        train(config, learned, run, resume=resume, progress=progress)
+        run = _train(name, Path(recipes), Path(data), work, say, progress)
+    else:
+        _check_run(Path(run), load_config(Path(recipes) / recipe.settings))
     packed = work / name
     shutil.rmtree(packed, ignore_errors=True)
     say("tuning on val, with weights in half precision")
-    _halve(Path(run), packed, name, recipe, _origin(Path(run), config, recipe, parts))
-    tune(packed, learned)
+    _halve(Path(run), packed, name, recipe, _origin(Path(run), name, Path(recipes), parts))
+    tune(packed, [part.store for part in parts if part.settings.use == "all"])
     scores = {}
     for part in parts:
-        say(f"scoring {part.name}, test images")
-        scores[part.name] = _score(part, packed, work)
+        if part.settings.use != "train":
+            say(f"scoring {part.name}, test images")
+            scores[part.name] = _score(part, packed, work)
     _write_card(packed, recipe, scores, work)
     size = (packed / "model.safetensors").stat().st_size
     if size > LARGEST:
         raise ValueError(f"{packed}: {size / 1e6:.1f} MB of weights, at most 12 may ship")
     return _replace(packed, Path(out) / name)
+
+
+def _train(
+    name: str,
+    recipes: Path,
+    data: Path,
+    work: Path,
+    say: Callable[[str], None],
+    progress: Listener | None,
+) -> Path:
+    """Train by a recipe and those that it starts from, in turn; return the last run folder."""
+    run = None
+    for stage in _stages(name, recipes):
+        learned = [p.store for p in _prepare(stage, data, work) if p.settings.use != "test"]
+        config = load_config(recipes / stage.settings)
+        start, run = run, work / "runs" / Path(stage.settings).stem
+        say(f"training into {run}")
+        resume = (run / "config.yaml").is_file()
+        train(config, learned, run, resume=resume, init=start, progress=progress)
+    assert run is not None
+    return run
 
 
 def _check_run(run: Path, config: Config) -> None:
@@ -169,46 +191,58 @@ def _check_run(run: Path, config: Config) -> None:
 
 
 def _prepare(recipe: Recipe, data: Path, work: Path) -> Iterator[Part]:
+    """Yield the sets of a recipe; what is prepared already is taken as it is."""
     for name, settings in recipe.sets.items():
         folder = work / "stores" / name
         if not (folder / MANIFEST).is_file():
             source = data / (settings.folder or name)
             if settings.synthetic:
-                source = work / "drawn" / name
-                if not source.exists():
-                    n = settings.synthetic
-                    images = {"test": n} if settings.only_test else n
-                    write_synthetic(source, images=images, seed=settings.seed, shape=settings.shape)
-            prepare(source, folder)
-        yield Part(name, settings, _with_splits(open_store(folder), settings))
+                source = _draw(work / "drawn" / name, settings)
+            prepare(
+                source,
+                folder,
+                splits=["train"] if settings.use == "train" else None,
+                cell_types=settings.cell_types or None,
+                val_share=settings.shares[0],
+                test_share=settings.shares[1],
+            )
+        store = open_store(folder)
+        yield Part(name, settings, _for_test(store) if settings.use == "test" else store)
 
 
-def _with_splits(store: Store, settings: ImageSet) -> Store:
-    """Return a store whose images all belong to train, val or test."""
+def _draw(folder: Path, settings: ImageSet) -> Path:
+    if not folder.exists():
+        n = settings.synthetic
+        images = {"test": n} if settings.use == "test" else n
+        write_synthetic(folder, images=images, seed=settings.seed, shape=settings.shape)
+    return folder
+
+
+def _for_test(store: Store) -> Store:
+    """Return the test images; all as such, of a store without splits."""
     whole = {record.split for record in store.records} == {"all"}
-    if settings.only_test:
-        tests = [r for r in store.records if whole or r.split == "test"]
-        return store.subset(replace(record, split="test") for record in tests)
-    if not whole:
-        return store
-    n = len(store)
-    first, second = settings.shares
-    ends = (round(first * n), round((first + second) * n))
-    return store.subset(
-        replace(record, split=SPLITS[sum(k >= end for end in ends)])
-        for k, record in enumerate(sorted(store.records, key=lambda record: record.name))
-    )
+    tests = [r for r in store.records if whole or r.split == "test"]
+    return store.subset(replace(record, split="test") for record in tests)
 
 
-def _origin(run: Path, config: Config, recipe: Recipe, parts: Sequence[Part]) -> dict[str, Any]:
+def _origin(run: Path, name: str, recipes: Path, parts: Sequence[Part]) -> dict[str, Any]:
     """Return what is needed to make the model again."""
-    text = config.model_dump_json().encode()
+    stages = list(_stages(name, recipes))
+    text = "".join(load_config(recipes / stage.settings).model_dump_json() for stage in stages)
     return {
         "commit": str(read_environment(run).get("commit", "unknown")),
-        "settings": recipe.settings,
-        "settings_sha256": hashlib.sha256(text).hexdigest(),
+        "settings": [stage.settings for stage in stages],
+        "settings_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "sets": {part.name: _describe(part) for part in parts},
     }
+
+
+def _stages(name: str, recipes: Path) -> Iterator[Recipe]:
+    """Yield a recipe after those that it starts from."""
+    recipe = read_recipe(recipes, name)
+    if recipe.init:
+        yield from _stages(recipe.init, recipes)
+    yield recipe
 
 
 def _describe(part: Part) -> dict[str, Any]:
