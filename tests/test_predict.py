@@ -57,6 +57,15 @@ def test_scaling_of_the_intensities_does_not_matter(tiny_model: Path, tiny_store
         np.testing.assert_allclose(one[name], two[name], atol=1e-3)
 
 
+def test_with_a_zoom_the_network_sees_a_larger_image(tiny_model: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (40, 60), np.uint8)
+    segmenter = load_model(tiny_model, device="cpu").with_changes(["predict.zoom=1.5"])
+    prediction = segmenter.predict(image)
+    assert prediction.labels.shape == (40, 60)
+    assert prediction.maps["inner_distance"].shape[:2] == (60, 90)
+    assert len(prediction.confidence) == prediction.labels.max()
+
+
 def test_decode_settings_can_be_changed_for_a_call(tiny_model: Path, tiny_store: Store) -> None:
     segmenter = load_model(tiny_model)
     assert segmenter.segment(tiny_store.image(0), interior_threshold=2.0).max() == 0

@@ -312,6 +312,10 @@ def tune(
     data: Annotated[list[Path], typer.Option(help="A store; repeat for several.")],
     split: Annotated[str, typer.Option(help="Split to tune on.")] = "val",
     objective: Annotated[str, typer.Option(help="f1 (at IoU 0.5) or mean_ap.")] = "f1",
+    zoom: Annotated[
+        list[float] | None,
+        typer.Option(help="Scale at which the network sees images; repeat to try several."),
+    ] = None,
     force: Annotated[bool, typer.Option(help="Allow the test split.")] = False,
 ) -> None:
     """Choose the watershed's thresholds on validation images, and calibrate confidences."""
@@ -319,7 +323,15 @@ def tune(
     from cellshed.studies.tuning import tune as run
 
     with bar("tuning") as progress:
-        tuned = run(model, data, split=split, objective=objective, force=force, progress=progress)
+        tuned = run(
+            model,
+            data,
+            split=split,
+            objective=objective,
+            zooms=zoom or (),
+            force=force,
+            progress=progress,
+        )
     say(f"{objective} on {split}: {tuned.before:.3f} -> {tuned.after:.3f}")
     for name, value in tuned.decode.model_dump().items():
         say(f"  {name}: {value}")

@@ -234,6 +234,9 @@ class PredictSettings(Settings):
     """Side of a tile in pixels, a multiple of 32."""
     overlap: Annotated[int, Field(ge=0)] = 128
     """Pixels that neighbouring tiles share."""
+    zoom: Annotated[float, Field(gt=0)] = 1.0
+    """Images are shown to the network enlarged by this, and cells are decoded at that scale. Thin
+    borders between small cells need more than 1; the cost grows with its square."""
     mirrors: bool = False
     """Average the maps over each tile and its three mirror images: better, at four times the
     cost."""

@@ -19,8 +19,8 @@ from cellshed.normalize import normalize
 from cellshed.scale import (
     LARGEST_CHANGE,
     keep_present,
-    resize_image,
     resize_labels,
+    zoomed,
 )
 from cellshed.watershed import confidence, decode
 
@@ -134,15 +134,13 @@ class Segmenter:
             ValueError: channels don't suit the model, or pixels aren't finite.
         """
         chosen = _choose_channels(np.asarray(image), self.card.model.in_channels, channel)
-        height, width = (max(1, round(zoom * side)) for side in chosen.shape[:2])
-        if (height, width) != chosen.shape[:2]:
-            chosen = resize_image(chosen, (height, width))
-        return normalize(chosen, self.card.normalize)
+        return normalize(zoomed(chosen, zoom), self.card.normalize)
 
     def maps(self, image: NDArray[Any], *, channel: int | None = None) -> Maps:
         """Return the network's maps of an image of any size, each (h, w, C).
 
-        Height and width are the image's, but with a diameter those at which the network saw it.
+        Height and width are those at which the network saw the image: its own, but for a diameter
+        and predict.zoom.
         """
         if self.diameter == "auto":
             return self._best_maps(image, channel)
@@ -152,7 +150,7 @@ class Segmenter:
         return self._maps_at(image, channel, zoom)
 
     def _maps_at(self, image: NDArray[Any], channel: int | None, zoom: float) -> Maps:
-        prepared = self.prepare(image, channel, zoom)
+        prepared = self.prepare(image, channel, zoom * self.card.predict.zoom)
         return predict_maps(self._forward, prepared, self.card.predict)
 
     def _best_maps(self, image: NDArray[Any], channel: int | None) -> Maps:

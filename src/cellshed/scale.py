@@ -29,13 +29,21 @@ def resize_image(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.floa
     return np.stack(planes, axis=2)
 
 
+def zoomed(image: NDArray[Any], zoom: float) -> NDArray[Any]:
+    """Return an image (H, W) or (H, W, C) enlarged by a factor; itself, if that changes nothing."""
+    height, width = (max(1, round(zoom * side)) for side in image.shape[:2])
+    return image if (height, width) == image.shape[:2] else resize_image(image, (height, width))
+
+
 def resize_labels(labels: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.int32]:
-    """Resize labels by nearest neighbours.
+    """Resize labels by nearest neighbours; themselves, if they have the shape.
 
     Args:
         labels: int32 (H, W), 0 = background.
         shape: new height and width.
     """
+    if labels.shape == shape:
+        return labels
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.intp)
         for new, old in zip(shape, labels.shape, strict=True)

@@ -64,6 +64,15 @@ def test_confidences_come_to_mean_the_share_that_is_right() -> None:
     assert tuned.calibration.error_after < 0.05
 
 
+def test_maps_of_another_scale_are_scored_at_the_size_of_the_truth() -> None:
+    labels = _discs()
+    double = labels.repeat(2, axis=0).repeat(2, axis=1)
+    tuned = search([(_maps(double), labels)], DecodeSettings(), candidates={})
+    assert tuned.after == 1.0
+    assert tuned.calibration is not None
+    assert tuned.calibration.cells == 4
+
+
 def test_without_cells_nothing_is_calibrated() -> None:
     maps = _maps(np.zeros((32, 32), np.int32))
     tuned = search([(maps, np.zeros((32, 32), np.int32))], DecodeSettings(), candidates={})
@@ -91,3 +100,19 @@ def test_the_best_settings_travel_with_the_model(tiny_store: Store, tmp_path: Pa
     assert len(lines) == 1 + len(tuned.trials)
     assert all((best / f"tuning.{kind}").is_file() for kind in ("png", "svg"))
     shutil.rmtree(tmp_path / "run")
+
+
+def test_the_best_zoom_travels_with_the_model(tiny_store: Store, tmp_path: Path) -> None:
+    config = load_config("debug", ["training.epochs=1", "training.device=cpu"])
+    model = train(config, [tiny_store], tmp_path / "run")
+    alone = {
+        zoom: tune(_copy(model, tmp_path, zoom), tiny_store, zooms=[zoom]).after
+        for zoom in (1.0, 1.5)
+    }
+    tuned = tune(model, tiny_store, zooms=[1.0, 1.5])
+    assert tuned.after == max(alone.values())
+    assert read_card(model).predict.zoom == max(alone, key=lambda zoom: alone[zoom])
+
+
+def _copy(model: Path, folder: Path, zoom: float) -> Path:
+    return Path(shutil.copytree(model, folder / f"at-{zoom}"))

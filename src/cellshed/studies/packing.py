@@ -75,6 +75,8 @@ class Recipe(Settings):
     init: str = ""
     """Recipe whose model the training starts from; it is made first. A set that both name is
     described alike."""
+    zooms: tuple[float, ...] = ()
+    """Values of predict.zoom that tuning tries."""
     sets: dict[str, ImageSet]
 
 
@@ -142,7 +144,8 @@ def make_model(  # noqa: PLR0913  each is one option of the command line
     shutil.rmtree(packed, ignore_errors=True)
     say("tuning on val, with weights in half precision")
     _halve(Path(run), packed, name, recipe, _origin(Path(run), name, Path(recipes), parts))
-    tune(packed, [part.store for part in parts if part.settings.use == "all"])
+    learned = [part.store for part in parts if part.settings.use == "all"]
+    tune(packed, learned, zooms=recipe.zooms)
     scores = {}
     for part in parts:
         if part.settings.use != "train":

@@ -26,9 +26,10 @@ from cellshed.metrics.calibration import fit_calibration, hits
 from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import as_scores, count
 from cellshed.model.folder import find_model, is_shipped, read_card, write_card
-from cellshed.predict import load_model
+from cellshed.predict import Segmenter, load_model
 from cellshed.report.drawing import save
 from cellshed.report.study_figures import heat_map
+from cellshed.scale import keep_present, resize_labels
 from cellshed.watershed import confidence, decode
 
 Progress = Callable[[int, int], None]
@@ -86,7 +87,7 @@ class _Trials:
     @staticmethod
     def _count(image: tuple[Maps, NDArray[Any]], settings: DecodeSettings) -> NDArray[Any]:
         maps, labels = image
-        return count(overlap(labels, decode(maps, settings)))
+        return count(overlap(labels, resize_labels(decode(maps, settings), labels.shape)))
 
 
 def search(
@@ -100,7 +101,8 @@ def search(
     """Search decode settings that score best on maps with known labels.
 
     Args:
-        images: pairs of maps (head name -> (H, W, C)) and true labels (H, W).
+        images: pairs of maps (head name -> (h, w, C)) and true labels (H, W); found labels are
+            brought to the size of the true ones.
         start: settings to begin with.
         objective: f1 (object F1 at IoU 0.5) or mean_ap, pooled over the images.
         candidates: values to try, by the name of the setting.
@@ -143,19 +145,21 @@ def calibration(
     raw, right = [], []
     for maps, truth in images:
         labels = decode(maps, settings)
-        raw.append(confidence(labels, maps, settings))
-        right.append(hits(truth, labels))
+        found, present = keep_present(resize_labels(labels, truth.shape))
+        raw.append(confidence(labels, maps, settings)[present])
+        right.append(hits(truth, found))
     if not sum(map(len, raw)):
         return None
     return fit_calibration(np.concatenate(raw), np.concatenate(right))
 
 
-def tune(
+def tune(  # noqa: PLR0913  each is one option of the command line
     model: str | Path,
     data: str | Path | Store | Sequence[str | Path | Store],
     *,
     split: str = "val",
     objective: str = "f1",
+    zooms: Sequence[float] = (),
     force: bool = False,
     progress: Progress | None = None,
 ) -> Tuned:
@@ -169,6 +173,7 @@ def tune(
         data: stores with the validation images.
         split: part of the stores to tune on.
         objective: f1 or mean_ap.
+        zooms: values of predict.zoom to try, each with a search of its own; none: the model's.
         force: allow the split "test", whose scores then say nothing about new images.
         progress: called with (settings tried, settings in all).
 
@@ -193,18 +198,34 @@ def tune(
     if not any(len(part) for part in parts):
         raise ValueError(f"no images of split '{split}' in the stores")
     segmenter = load_model(folder)
-    images = [
-        (segmenter.maps(part.image(i)), np.asarray(part.labels(i), dtype=np.int32))
-        for part in parts
-        for i in range(len(part))
-    ]
-    tuned = search(images, segmenter.card.decode, objective=objective, progress=progress)
+    best: tuple[Segmenter, Tuned] | None = None
+    for zoom in zooms or [segmenter.card.predict.zoom]:
+        seen = segmenter.with_changes([f"predict.zoom={zoom}"])
+        images = [
+            (seen.maps(part.image(i)), np.asarray(part.labels(i), dtype=np.int32))
+            for part in parts
+            for i in range(len(part))
+        ]
+        tuned = search(images, seen.card.decode, objective=objective, progress=progress)
+        if best is None or tuned.after > best[1].after:
+            best = seen, tuned
+    assert best is not None
+    _keep(folder, *best)
+    return best[1]
+
+
+def _keep(folder: Path, segmenter: Segmenter, tuned: Tuned) -> None:
+    """Write what tuning has found into the model's folder."""
     card = read_card(folder)
-    scores = card.scores | {f"val_{objective}_tuned": round(tuned.after, 4)}
-    found = {"decode": tuned.decode, "calibration": tuned.calibration, "scores": scores}
+    scores = card.scores | {f"val_{tuned.objective}_tuned": round(tuned.after, 4)}
+    found = {
+        "decode": tuned.decode,
+        "calibration": tuned.calibration,
+        "predict": segmenter.card.predict,
+        "scores": scores,
+    }
     write_card(folder, card.model_copy(update=found))
     write_tuning(folder, tuned)
-    return tuned
 
 
 def write_tuning(folder: str | Path, tuned: Tuned) -> None:

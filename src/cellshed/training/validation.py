@@ -13,6 +13,7 @@ from cellshed.engines.torch_engine import over_arrays
 from cellshed.inference import Maps, predict_maps
 from cellshed.metrics.scores import score
 from cellshed.normalize import normalize
+from cellshed.scale import resize_labels, zoomed
 from cellshed.targets import TARGETS, encode_targets
 from cellshed.training.losses import head_losses, loss_weights
 from cellshed.training.run import Row
@@ -44,11 +45,13 @@ def validate_images(
     total = np.zeros(5)
     for store, i in images:
         labels = np.asarray(store.labels(i), dtype=np.int32)
-        normalised = normalize(np.asarray(store.image(i)), config.normalize)
+        shown = zoomed(np.asarray(store.image(i)), config.predict.zoom)
+        normalised = normalize(shown, config.normalize)
         maps = predict_maps(over_arrays(forward, device), normalised, config.predict)
-        counts = score(labels, decode(maps, config.decode))["thresholds"]["0.50"]
+        decoded = resize_labels(decode(maps, config.decode), labels.shape)
+        counts = score(labels, decoded)["thresholds"]["0.50"]
         found = [counts[name] for name in ("tp", "fp", "fn")]
-        total += [1, _loss(maps, labels, config), *found]
+        total += [1, _loss(maps, resize_labels(labels, shown.shape[:2]), config), *found]
     return total
 
 
