@@ -98,7 +98,9 @@ def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
 
 
 def _epoch_line(row: dict[str, float]) -> str:
-    parts = [f"epoch {row['epoch']:.0f}", f"loss {row.get('loss', float('nan')):.4f}"]
+    parts = [f"epoch {row['epoch']:.0f}" if "loss" in row else "before training"]
+    if "loss" in row:
+        parts.append(f"loss {row['loss']:.4f}")
     if "val_f1" in row:
         parts.append(f"val loss {row['val_loss']:.4f}")
         parts.append(f"val object F1 at IoU 0.5 {row['val_f1']:.3f}")
