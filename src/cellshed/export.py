@@ -79,7 +79,7 @@ def export_model(
     source = find_model(model)
     choose_engine(to, source)
     if calibrate is not None and not is_there(*ENGINES["onnx"].packages, CONVERTER):
-        raise ValueError("--int8: onnxruntime isn't installed: pip install 'cellshed[onnx]'")
+        raise ValueError("--int8: pip install onnx onnxruntime")
     segmenter = Segmenter(_no_maps, read_card(source))
     images = None if calibrate is None else _calibration_images(Path(calibrate))
     with whole_folder(out) as folder:

@@ -68,7 +68,7 @@ def choose_engine(name: str, folder: Path, device: str = "auto") -> str:
     lacking = _lacking(name, folder)
     if lacking:
         raise ValueError(
-            f"engine '{name}': {', '.join(lacking)} not installed: pip install 'cellshed[{name}]'"
+            f"engine '{name}': {', '.join(lacking)} not installed: pip install {' '.join(lacking)}"
         )
     if not network_file(name, folder):
         wanted = " or ".join(ENGINES[name].files)
