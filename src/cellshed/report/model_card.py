@@ -36,8 +36,9 @@ def model_card(
         "Images, and their cells. Trained on train, chosen and tuned on val, scored on test. A "
         "set with test images alone took no part in making the model.",
         "## How it was made",
-        f"`make models DATA=...` at commit `{recipe['commit']}`, settings `recipes/"
-        f"{recipe['settings']}` (SHA-256 {recipe['settings_sha256'][:16]}).",
+        f"`make models DATA=...` at commit `{recipe['commit']}`, settings "
+        + ", then ".join(f"`recipes/{file}`" for file in recipe["settings"])
+        + f" (SHA-256 {recipe['settings_sha256'][:16]}).",
         "## How good it is",
         _table(_SCORE_HEAD, list(_score_rows(results))),
         "Object F1: cells found at IoU above 0.5, pooled over images, with the 95 % bootstrap "
