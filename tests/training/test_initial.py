@@ -45,6 +45,8 @@ def test_what_the_settings_do_not_say_comes_from_the_initial_model(initial: Path
     assert config.model == card.model.model_copy(update={"norm": "frozen", "pretrained": "none"})
     assert config.normalize == card.normalize
     assert config.licence == "not stated; initial model: MIT"
+    same = settings_from(load_config("finetune", ["licence=MIT"]), initial)
+    assert same.licence == "MIT"
     assert config.training.lr == load_config("finetune").training.lr
 
 

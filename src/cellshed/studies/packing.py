@@ -179,6 +179,10 @@ def _train(
     return run
 
 
+_OF_THE_START = (("licence", ""), ("model", "pretrained"))
+"""Settings that change when a training starts from another model."""
+
+
 def _check_run(run: Path, config: Config) -> None:
     """Refuse a run whose settings aren't the recipe's."""
     made = load_config(run / "config.yaml").model_dump()
@@ -186,7 +190,7 @@ def _check_run(run: Path, config: Config) -> None:
         pairs = wanted if isinstance(wanted, dict) else {"": wanted}
         found = made[section] if isinstance(wanted, dict) else {"": made[section]}
         for key, value in pairs.items():
-            if found[key] != value:
+            if found[key] != value and (section, key) not in _OF_THE_START:
                 raise ValueError(
                     f"{run} was made with {section}.{key} = {found[key]}, the recipe says {value}: "
                     "put the run's config.yaml in place of the recipe's settings, or train anew"

@@ -23,8 +23,10 @@ def settings_from(config: Config, folder: Path) -> Config:
     card = read_card(folder)
     sections = {name: _merged(getattr(card, name), getattr(config, name)) for name in _SECTIONS}
     sections["model"] = sections["model"].model_copy(update={"pretrained": "none"})
-    licences = [config.licence or "not stated", f"initial model: {card.licence or 'not stated'}"]
-    return config.model_copy(update={**sections, "licence": "; ".join(licences)})
+    licence = config.licence or "not stated"
+    if card.licence != config.licence:
+        licence += f"; initial model: {card.licence or 'not stated'}"
+    return config.model_copy(update={**sections, "licence": licence})
 
 
 def inherited(card: ModelCard) -> dict[str, Any]:
