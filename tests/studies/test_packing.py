@@ -79,6 +79,7 @@ def test_a_recipe_becomes_a_model_with_its_card(
         make_model("tiny", recipes, tiny_livecell.parent, work, out, run=work / "runs" / "tiny")
 
 
+@pytest.mark.slow
 def test_a_model_may_start_from_another(recipes: Path, tiny_livecell: Path, tmp_path: Path) -> None:
     tree = RECIPE["tiny"] | {"init": "tiny", "settings": "second.yaml"}
     drawn = {"licence": "BSD-3-Clause", "synthetic": 8, "shape": [96, 96], "use": "train"}

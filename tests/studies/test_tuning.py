@@ -102,6 +102,7 @@ def test_the_best_settings_travel_with_the_model(tiny_store: Store, tmp_path: Pa
     shutil.rmtree(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_best_zoom_travels_with_the_model(tiny_store: Store, tmp_path: Path) -> None:
     config = load_config("debug", ["training.epochs=1", "training.device=cpu"])
     model = train(config, [tiny_store], tmp_path / "run")
