@@ -73,7 +73,7 @@ def plain_version(net: PanopticNet) -> PanopticNet:
         if isinstance(layer, DenseConv):
             layer.__class__ = nn.Conv2d
     for name, head in plain.heads.items():
-        plain.heads[name] = PlainHead(head)
+        plain.heads[name] = PlainHead(head).train(net.training)
     return plain
 
 
