@@ -9,7 +9,6 @@ Run it as `python benchmarks/run.py engines`.
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from cellshed.model import build_model
 from cellshed.model.folder import ModelCard, find_model, save_model
 from cellshed.predict import load_model
 from cellshed.predict_files import predict_files
+from timing import best_ms
 
 SHAPE = (520, 704)
 PADDED = (544, 704)
@@ -74,17 +74,10 @@ def _times(name: str, folder: Path, image: Path) -> tuple[float, float]:
     def whole() -> None:
         predict_files([image], out, model=segmenter, save=["labels"], overwrite=True)
 
-    return _core_ms(lambda: forward(batch)), _core_ms(whole)
-
-
-def _core_ms(function: Callable[[], Any], repeats: int = 7) -> float:
-    function()
-    found = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        found.append(1e3 * (time.process_time() - start))
-    return min(found)
+    network, from_file = (
+        best_ms(call, 7, clock=time.process_time) for call in (lambda: forward(batch), whole)
+    )
+    return network, from_file
 
 
 def _row(part: str, ours: float, torch_ms: float, bound: float | None) -> dict[str, Any]:

@@ -6,7 +6,6 @@ The workers are threads: the compiled loops run beside the network without holdi
 and nothing is copied between processes.
 """
 
-import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from cellshed.augment import sample_warp, vary_intensity, warp
 from cellshed.config import Config, TrainingSettings
+from cellshed.cores import usable_cores
 from cellshed.data.store import Store
 from cellshed.normalize import as_channels, normalize, scaling
 from cellshed.targets import encode_targets
@@ -186,8 +186,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def suitable_workers() -> int:
     """Return a number of threads that leaves most of the machine to the network."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(4, max(1, (cores or 1) // 2))
+    return min(4, max(1, usable_cores() // 2))
 
 
 def _ahead(

@@ -104,25 +104,26 @@ def _search(
 
 
 def _show_plan(plan: Plan, jobs: int, threads: int | None) -> None:
-    import os
-
     from cellshed.console import say
+    from cellshed.durations import duration
     from cellshed.studies.estimate import estimate
-    from cellshed.studies.plan import choose, part_of
+    from cellshed.studies.plan import choose
+    from cellshed.studies.pools import LocalPool
+    from cellshed.training.split import of_splits
 
-    share = threads or max(1, (os.cpu_count() or 1) // jobs)
+    share = LocalPool(jobs, threads).threads
     seconds = estimate(plan.runs, plan.config, plan.stores, threads=share)
     for run, took in zip(plan.runs, seconds, strict=True):
         parts = choose(plan.stores, run)
-        counts = [sum(map(len, part_of(parts, *names))) for names in
+        counts = [sum(map(len, of_splits(parts, *names))) for names in
                   (("train", "all"), ("val",), ("test",))]  # fmt: skip
-        say(f"{run.name}: {counts[0]} + {counts[1]} + {counts[2]} images, {_time(took)}")
+        say(f"{run.name}: {counts[0]} + {counts[1]} + {counts[2]} images, {duration(took)}")
     total = sum(seconds) / jobs
     if plan.minutes:
         total = min(total, 60 * plan.minutes)
     say(
         f"{len(plan.runs)} runs (images: train + val + test), {jobs} at a time with {share} "
-        f"threads each on this machine: about {_time(total)}, by a step or two of each network"
+        f"threads each on this machine: about {duration(total)}, by a step or two of each network"
     )
 
 
@@ -154,11 +155,3 @@ def _display() -> Iterator[Callable[[Standing], None]]:
             display.update(task, description=words, completed=now.share)
 
         yield show
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

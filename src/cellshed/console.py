@@ -20,6 +20,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from cellshed.durations import duration
+
 if TYPE_CHECKING:
     from cellshed.training.run import Progress as TrainingProgress
 
@@ -91,7 +93,7 @@ def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
                 completed=now.step,
                 total=now.steps,
                 loss=now.loss,
-                left=_duration(now.seconds_left),
+                left=duration(now.seconds_left),
             )
 
         yield show
@@ -104,15 +106,5 @@ def _epoch_line(row: dict[str, float]) -> str:
     if "val_f1" in row:
         parts.append(f"val loss {row['val_loss']:.4f}")
         parts.append(f"val object F1 at IoU 0.5 {row['val_f1']:.3f}")
-    parts.append(_duration(row["seconds"]))
+    parts.append(duration(row["seconds"]))
     return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

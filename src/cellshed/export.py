@@ -16,11 +16,13 @@ from cellshed.data.store import MANIFEST, Store, open_store
 from cellshed.engines.registry import CONVERTER, ENGINES, choose_engine, is_there
 from cellshed.files import whole_folder
 from cellshed.inference import Maps
-from cellshed.metrics.scores import score
+from cellshed.metrics.overlap import overlap
+from cellshed.metrics.scores import COUNT_NAMES, as_scores, count
 from cellshed.model.folder import ModelCard, find_model, read_card, write_card
 from cellshed.predict import Segmenter, load_model
 from cellshed.targets import TARGETS
 from cellshed.tiling import predict_tiled
+from cellshed.training.split import of_splits
 
 FORMATS = ("onnx", "openvino")
 IMAGES = 32
@@ -118,9 +120,8 @@ def _write(
 def _calibration_images(path: Path) -> list[Image]:
     """Return up to IMAGES images, evenly spread; of a store those that it was trained on."""
     if (path / MANIFEST).is_file():
-        store = open_store(path)
-        train = store.subset(r for r in store.records if r.split == "train")
-        store = train if len(train) else store
+        whole = open_store(path)
+        store = next(iter(of_splits([whole], "train")), whole)
         return [np.asarray(store.image(i)) for i in _spread(len(store))]
     files = list_images([path])
     return [read_image(files[i]) for i in _spread(len(files))]
@@ -129,9 +130,7 @@ def _calibration_images(path: Path) -> list[Image]:
 def _validation_images(path: Path) -> Store | None:
     if not (path / MANIFEST).is_file():
         return None
-    store = open_store(path)
-    val = store.subset(r for r in store.records if r.split == "val")
-    return val if len(val) else None
+    return next(iter(of_splits([open_store(path)], "val")), None)
 
 
 def _spread(count: int) -> list[int]:
@@ -161,16 +160,14 @@ def _f1(
     segmenters: Sequence[Segmenter], val: Store, progress: Progress | None
 ) -> tuple[float, ...]:
     """Return each segmenter's object F1 at IoU 0.5, from counts over all images."""
-    counts = np.zeros((len(segmenters), 3))
+    counts = [np.zeros(len(COUNT_NAMES)) for _ in segmenters]
     for i in range(len(val)):
         truth = np.asarray(val.labels(i), dtype=np.int32)
-        for k, segmenter in enumerate(segmenters):
-            at = score(truth, segmenter.segment(np.asarray(val.image(i))))["thresholds"]["0.50"]
-            counts[k] += [at["tp"], at["fp"], at["fn"]]
+        for total, segmenter in zip(counts, segmenters, strict=True):
+            total += count(overlap(truth, segmenter.segment(np.asarray(val.image(i)))))
         if progress is not None:
             progress(i + 1, len(val))
-    true, extra, missed = counts.T
-    return tuple((2 * true / np.maximum(2 * true + extra + missed, 1)).tolist())
+    return tuple(float(as_scores(total)["thresholds"]["0.50"]["f1"]) for total in counts)
 
 
 def _readme(card: ModelCard, to: str, int8: bool) -> str:

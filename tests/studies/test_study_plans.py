@@ -10,8 +10,9 @@ from cellshed.config import DecodeSettings, TargetsSettings, load_config
 from cellshed.data.store import Record, Store
 from cellshed.metrics.scores import score
 from cellshed.studies.paper import BACKBONES, COMBINATIONS, LEVELS, STUDIES
-from cellshed.studies.plan import LEAST, Context, Part, Run, choose, part_of, run_from_tree
+from cellshed.studies.plan import LEAST, Context, Part, Run, choose, run_from_tree
 from cellshed.targets import encode_targets
+from cellshed.training.split import of_splits
 from cellshed.watershed import decode
 
 
@@ -65,8 +66,8 @@ def test_a_model_for_each_cell_type_is_tested_on_all() -> None:
     assert [run.train.cell_types for run in runs] == [("a",), ("b",)]
     assert all(run.test.cell_types == () and run.test.fraction == 0.5 for run in runs)
     parts = choose([_two_types()], runs[0])
-    assert {r.cell_type for s in part_of(parts, "train", "val") for r in s.records} == {"a"}
-    assert {r.cell_type for s in part_of(parts, "test") for r in s.records} == {"a", "b"}
+    assert {r.cell_type for s in of_splits(parts, "train", "val") for r in s.records} == {"a"}
+    assert {r.cell_type for s in of_splits(parts, "test") for r in s.records} == {"a", "b"}
 
 
 def test_backbones_start_alike_unless_from_the_hub() -> None:
@@ -81,7 +82,7 @@ def test_backbones_start_alike_unless_from_the_hub() -> None:
 
 def test_sizes_are_livecells_and_take_as_many_steps() -> None:
     runs = [run for run in _runs("dataset-size") if run.seed == 0]
-    counts = [len(part_of(choose([_two_types()], run), "train")[0]) for run in runs]
+    counts = [len(of_splits(choose([_two_types()], run), "train")[0]) for run in runs]
     assert counts == [8, 16, 20, 100, 200, 400]
     base = load_config("reference")
     assert {run.changes for run in runs} == {("training.steps_per_epoch=200",)}
@@ -116,7 +117,7 @@ def test_a_share_is_spread_over_cell_types_and_drawn_by_the_seed() -> None:
     for seed in (0, 0, 1):
         part = Part(0.1, seed=seed)
         run = Run("x", "x", seed, {}, train=part, val=part, test=part)
-        records = part_of(choose([store], run), "train")[0].records
+        records = of_splits(choose([store], run), "train")[0].records
         assert sum(r.cell_type == "a" for r in records) == 30
         assert sum(r.cell_type == "b" for r in records) == 10
         drawn.append([r.name for r in records])
@@ -127,7 +128,7 @@ def test_a_small_split_is_not_cut_to_nothing() -> None:
     store = _store({("train", "a"): 100, ("test", "a"): 10})
     part = Part(0.05)
     parts = choose([store], Run("x", "x", 0, {}, train=part, val=part, test=part))
-    assert [len(part_of(parts, split)[0]) for split in ("train", "test")] == [LEAST, 10]
+    assert [len(of_splits(parts, split)[0]) for split in ("train", "test")] == [LEAST, 10]
 
 
 def test_images_without_splits_are_split_by_the_seed_and_wells_stay_whole() -> None:

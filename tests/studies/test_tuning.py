@@ -9,9 +9,11 @@ import pytest
 from cellshed.config import DecodeSettings, TargetsSettings, load_config
 from cellshed.data.store import Store
 from cellshed.model.folder import read_card
-from cellshed.studies.tuning import search, tune
+from cellshed.predict import load_model
+from cellshed.studies.tuning import maps_of, search, tune
 from cellshed.targets import encode_targets
 from cellshed.training.loop import train
+from cellshed.training.split import of_splits
 
 
 def _discs() -> np.ndarray:
@@ -106,14 +108,13 @@ def test_the_best_settings_travel_with_the_model(tiny_store: Store, tmp_path: Pa
 def test_the_best_zoom_travels_with_the_model(tiny_store: Store, tmp_path: Path) -> None:
     config = load_config("debug", ["training.epochs=1", "training.device=cpu"])
     model = train(config, [tiny_store], tmp_path / "run")
+    segmenter, val = load_model(model), of_splits([tiny_store], "val")
+    start = segmenter.card.decode
     alone = {
-        zoom: tune(_copy(model, tmp_path, zoom), tiny_store, zooms=[zoom]).after
+        zoom: search(maps_of(segmenter.with_changes([f"predict.zoom={zoom}"]), val), start)
         for zoom in (1.0, 1.5)
     }
-    tuned = tune(model, tiny_store, zooms=[1.0, 1.5])
-    assert tuned.after == max(alone.values())
-    assert read_card(model).predict.zoom == max(alone, key=lambda zoom: alone[zoom])
-
-
-def _copy(model: Path, folder: Path, zoom: float) -> Path:
-    return Path(shutil.copytree(model, folder / f"at-{zoom}"))
+    tuned = tune(model, tiny_store, zooms=[1.5])
+    assert tuned.before == alone[1.0].before
+    assert tuned.after == max(one.after for one in alone.values())
+    assert read_card(model).predict.zoom == max(alone, key=lambda zoom: alone[zoom].after)

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from cellshed.durations import duration
 from cellshed.report import figures
 from cellshed.report.markup import Child, Html, join, number, table, tag
 from cellshed.report.results import Run, Tree
@@ -34,7 +35,7 @@ def _overview(runs: Sequence[Run]) -> Html:
                 number(None if epoch is None else int(epoch)),
                 number(int(last["epoch"])) if last else number(None),
                 number(int(last["step"])) if "step" in last else number(None),
-                _duration(last["seconds"]) if "seconds" in last else number(None),
+                duration(last["seconds"]) if "seconds" in last else number(None),
             ]
         )
     head = ["run", "object F1 at IoU 0.5, val", "precision", "recall", "at epoch", "of epochs"]
@@ -95,10 +96,3 @@ def _flat(tree: Tree, prefix: str = "") -> dict[str, Any]:
 
 def _text(item: Any) -> str:
     return ", ".join(map(str, item)) if isinstance(item, list) else str(item)
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min" if minutes else f"{seconds:.0f} s"

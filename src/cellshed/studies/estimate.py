@@ -9,8 +9,8 @@ from cellshed.batches import steps_per_epoch
 from cellshed.config import Config
 from cellshed.data.store import Store
 from cellshed.model.panoptic import PanopticNet, build_model
-from cellshed.studies.plan import Run, choose, part_of
-from cellshed.training.split import split_stores
+from cellshed.studies.plan import Run, choose
+from cellshed.training.split import of_splits, split_stores
 from cellshed.training.validation import spread
 
 _LONG = 20.0
@@ -48,7 +48,7 @@ def _seconds(config: Config, parts: list[Store], step: float, pixel: float) -> f
     steps = steps_per_epoch(train, training) * training.epochs
     validations = training.epochs // training.val_every
     judged = spread(val, training.val_images) * validations
-    judged += spread(part_of(parts, "test"), 0)
+    judged += spread(of_splits(parts, "test"), 0)
     sizes = (store.records[i].height * store.records[i].width for store, i in judged)
     seconds = steps * step + sum(size * pixel + _DECODING for size in sizes)
     limit = 60 * training.max_minutes

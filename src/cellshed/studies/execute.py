@@ -9,7 +9,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import yaml
 
 from cellshed.config import Config, DecodeSettings
 from cellshed.data.store import Store
@@ -17,14 +16,16 @@ from cellshed.evaluation.run import SMALL
 from cellshed.metrics.mistakes import count_mistakes, link_cells
 from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import count, count_without_small
+from cellshed.model.folder import read_card
 from cellshed.model.panoptic import build_model
 from cellshed.predict import Segmenter, load_model
 from cellshed.report.results import read_folder
 from cellshed.studies.folder import RunPlace, read_task
-from cellshed.studies.plan import choose, part_of
-from cellshed.studies.tuning import search
+from cellshed.studies.plan import choose
+from cellshed.studies.tuning import maps_of, search
 from cellshed.training.loop import train
 from cellshed.training.run import Progress
+from cellshed.training.split import of_splits
 
 Listener = Callable[[Progress], None]
 
@@ -88,8 +89,8 @@ def execute(folder: str | Path, listener: Listener | None = None) -> dict[str, A
     segmenter = load_model(best, device=config.training.device, engine="torch")
     settings = {"set": segmenter.card.decode}
     if task.get("tune"):
-        settings["tuned"] = _tuned(segmenter, part_of(parts, "val"))
-    images = list(_score(segmenter, part_of(parts, "test"), settings, place))
+        settings["tuned"] = _tuned(segmenter, of_splits(parts, "val"))
+    images = list(_score(segmenter, of_splits(parts, "test"), settings, place))
     cost = {
         "seconds_scoring": time.monotonic() - began,
         "seconds_per_step": watch.seconds_per_step(),
@@ -128,11 +129,7 @@ def _within(config: Config, minutes: float) -> Config:
 
 def _tuned(segmenter: Segmenter, val: Sequence[Store]) -> DecodeSettings:
     """Return the model's decode settings with the best of a few thresholds on val."""
-    images = [
-        (segmenter.maps(store.image(i)), np.asarray(store.labels(i), dtype=np.int32))
-        for store in val
-        for i in range(len(store))
-    ]
+    images = maps_of(segmenter, val)
     if not images:
         return segmenter.card.decode
     return search(images, segmenter.card.decode, candidates=FEW).decode
@@ -167,7 +164,7 @@ def _score(
 def _training(place: RunPlace, parts: Sequence[Store]) -> dict[str, Any]:
     """Return what the training was on, its history, and what it cost."""
     history = read_folder(place.training).history  # type: ignore[union-attr]
-    card = yaml.safe_load((place.training / "best" / "model.yaml").read_text("utf-8"))
+    scores = read_card(place.training / "best").scores
     records = [record for part in parts for record in part.records]
     data = {
         split: {
@@ -181,7 +178,7 @@ def _training(place: RunPlace, parts: Sequence[Store]) -> dict[str, Any]:
         "seconds_training": last["seconds"],
         "steps": last["step"],
         "epochs": last["epoch"],
-        "best_epoch": (card.get("scores") or {}).get("epoch"),
+        "best_epoch": scores.get("epoch"),
     }
     return {"data": data, "history": history, "cost": cost}
 

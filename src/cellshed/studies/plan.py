@@ -112,12 +112,6 @@ def choose(stores: Sequence[Store], run: Run) -> list[Store]:
     return [store for store in chosen if len(store)]
 
 
-def part_of(stores: Sequence[Store], *splits: str) -> list[Store]:
-    """Return the stores with only the images of some splits, empty ones left out."""
-    parts = [store.subset(r for r in store.records if r.split in splits) for store in stores]
-    return [part for part in parts if len(part)]
-
-
 def _draw(items: list[tuple[int, Record]], part: Part, number: int) -> list[tuple[int, Record]]:
     """Return every n-th image, then of these a share that is spread evenly over cell types."""
     items = items[part.seed % part.every :: part.every] or items[:1]

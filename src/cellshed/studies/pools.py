@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from cellshed.cores import usable_cores
 from cellshed.studies.folder import RunPlace
 from cellshed.studies.worker import WRONG
 
@@ -34,7 +35,6 @@ class Pool(Protocol):
             folders: with run.json in each.
             watch: called about as often as a display should change.
         """
-        raise NotImplementedError
 
 
 class LocalPool:
@@ -52,7 +52,7 @@ class LocalPool:
         if jobs < 1:
             raise ValueError(f"{jobs} jobs: give at least 1")
         self.jobs = jobs
-        self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+        self.threads = threads or max(1, usable_cores() // jobs)
         self.command = tuple(command)
 
     def run(self, folders: Sequence[Path], watch: Watch) -> dict[Path, str]:
@@ -127,7 +127,7 @@ def run_process(folder: str, threads: int | None, slots: dict[str, int]) -> str:
     distributed = _import_distributed()
     place = RunPlace(folder)
     here = slots.get(distributed.get_worker().address, 1)
-    share = threads or max(1, (os.cpu_count() or 1) // here)
+    share = threads or max(1, usable_cores() // here)
     for _ in range(ATTEMPTS):
         process = launch(place.path, share, COMMAND)
         code = _ended(process)

@@ -7,7 +7,6 @@ can be seen. The confidences of the cells that the chosen settings find are then
 """
 
 import csv
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellshed.config import CalibrationSettings, DecodeSettings, nearest, with_overrides
+from cellshed.cores import usable_cores
 from cellshed.data.store import Store, open_store
 from cellshed.files import whole_file
 from cellshed.inference import Maps
@@ -30,9 +30,12 @@ from cellshed.predict import Segmenter, load_model
 from cellshed.report.drawing import save
 from cellshed.report.study_figures import heat_map
 from cellshed.scale import keep_present, resize_labels
+from cellshed.training.split import of_splits
 from cellshed.watershed import confidence, decode
 
 Progress = Callable[[int, int], None]
+Image = tuple[Maps, NDArray[Any]]
+"""Maps of an image, and its true labels."""
 
 CANDIDATES: dict[str, tuple[float, ...]] = {
     "maxima_threshold": (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28),
@@ -70,28 +73,37 @@ class Tuned:
 class _Trials:
     """Scores of settings on cached maps; each setting is tried once."""
 
-    def __init__(self, images: Sequence[tuple[Maps, NDArray[Any]]], objective: str) -> None:
+    def __init__(self, images: Sequence[Image], objective: str, progress: Progress | None) -> None:
+        if objective not in OBJECTIVES:
+            raise ValueError(f"unknown objective '{objective}'; {nearest(objective, OBJECTIVES)}")
+        if not images:
+            raise ValueError("no images to tune on")
         self.images = images
         self.objective = objective
+        self.progress = progress
+        self.expected = 0
         self.scores: dict[DecodeSettings, float] = {}
+        self._pool = ThreadPoolExecutor(usable_cores())
 
     def __call__(self, settings: DecodeSettings) -> float:
         if settings not in self.scores:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                counts = pool.map(lambda image: self._count(image, settings), self.images)
-                scores = as_scores(np.sum(list(counts), axis=0))
+            counts = self._pool.map(lambda image: self._count(image, settings), self.images)
+            scores = as_scores(np.sum(list(counts), axis=0))
             f1 = float(scores["thresholds"]["0.50"]["f1"])
             self.scores[settings] = f1 if self.objective == "f1" else float(scores["mean_ap"])
+            if self.progress is not None:
+                self.expected = max(self.expected, len(self.scores))
+                self.progress(len(self.scores), self.expected)
         return self.scores[settings]
 
     @staticmethod
-    def _count(image: tuple[Maps, NDArray[Any]], settings: DecodeSettings) -> NDArray[Any]:
+    def _count(image: Image, settings: DecodeSettings) -> NDArray[Any]:
         maps, labels = image
         return count(overlap(labels, resize_labels(decode(maps, settings), labels.shape)))
 
 
 def search(
-    images: Sequence[tuple[Maps, NDArray[Any]]],
+    images: Sequence[Image],
     start: DecodeSettings,
     *,
     objective: str = "f1",
@@ -111,36 +123,42 @@ def search(
     Raises:
         ValueError: unknown objective, or no images.
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"unknown objective '{objective}'; {nearest(objective, OBJECTIVES)}")
-    if not images:
-        raise ValueError("no images to tune on")
-    trials = _Trials(images, objective)
-    before, best = trials(start), start
-    steps = _steps(candidates)
-    a_round = sum(len(step) for step in steps)
-    grid_size = int(np.prod([len(tuple(candidates.get(name, ()))) for name in GRID]))
-    improved = True
+    trials = _Trials(images, objective, progress)
+    return _tuned(trials, trials(start), _climb(trials, start, candidates), candidates)
+
+
+def _climb(
+    trials: _Trials, start: DecodeSettings, candidates: Mapping[str, Iterable[float]]
+) -> DecodeSettings:
+    """Return the settings that no single step betters."""
+    steps = list(chain.from_iterable(_steps(candidates)))
+    trials.expected = 2 * len(steps)
+    best, improved = start, True
     while improved:
         improved = False
-        for change in chain.from_iterable(steps):
+        for change in steps:
             rival = with_overrides(best, change, "decode")
             if trials(rival) > trials(best):
                 best, improved = rival, True
-            if progress is not None:
-                done = len(trials.scores)
-                progress(done, max(done + grid_size, 2 * a_round + grid_size))
+    return best
+
+
+def _tuned(
+    trials: _Trials,
+    before: float,
+    best: DecodeSettings,
+    candidates: Mapping[str, Iterable[float]],
+) -> Tuned:
+    """Look around the best settings, and fit what confidences mean under them."""
     grid = _grid(trials, best, candidates)
-    if progress is not None:
-        progress(len(trials.scores), len(trials.scores))
-    rows = [s.model_dump() | {objective: score} for s, score in trials.scores.items()]
-    meaning = calibration(images, best)
-    return Tuned(before, trials(best), best, objective, rows, grid, meaning)
+    rows = [s.model_dump() | {trials.objective: score} for s, score in trials.scores.items()]
+    meaning = calibration(trials.images, best)
+    if trials.progress is not None:
+        trials.progress(len(trials.scores), len(trials.scores))
+    return Tuned(before, trials(best), best, trials.objective, rows, grid, meaning)
 
 
-def calibration(
-    images: Sequence[tuple[Maps, NDArray[Any]]], settings: DecodeSettings
-) -> CalibrationSettings | None:
+def calibration(images: Sequence[Image], settings: DecodeSettings) -> CalibrationSettings | None:
     """Fit what confidences mean on maps with known labels; None if no cells are found in them."""
     raw, right = [], []
     for maps, truth in images:
@@ -173,7 +191,7 @@ def tune(  # noqa: PLR0913  each is one option of the command line
         data: stores with the validation images.
         split: part of the stores to tune on.
         objective: f1 or mean_ap.
-        zooms: values of predict.zoom to try, each with a search of its own; none: the model's.
+        zooms: values of predict.zoom to try besides the model's own, each with a search.
         force: allow the split "test", whose scores then say nothing about new images.
         progress: called with (settings tried, settings in all).
 
@@ -193,25 +211,31 @@ def tune(  # noqa: PLR0913  each is one option of the command line
             f"cellshed train finetune --init {model}, or tune a copy of {folder}"
         )
     listed = [data] if isinstance(data, str | Path | Store) else list(data)
-    stores = [d if isinstance(d, Store) else open_store(d) for d in listed]
-    parts = [s.subset(r for r in s.records if r.split == split) for s in stores]
-    if not any(len(part) for part in parts):
+    parts = of_splits([d if isinstance(d, Store) else open_store(d) for d in listed], split)
+    if not parts:
         raise ValueError(f"no images of split '{split}' in the stores")
     segmenter = load_model(folder)
-    best: tuple[Segmenter, Tuned] | None = None
-    for zoom in zooms or [segmenter.card.predict.zoom]:
-        seen = segmenter.with_changes([f"predict.zoom={zoom}"])
-        images = [
-            (seen.maps(part.image(i)), np.asarray(part.labels(i), dtype=np.int32))
-            for part in parts
-            for i in range(len(part))
-        ]
-        tuned = search(images, seen.card.decode, objective=objective, progress=progress)
-        if best is None or tuned.after > best[1].after:
-            best = seen, tuned
-    assert best is not None
-    _keep(folder, *best)
-    return best[1]
+    start = segmenter.card.decode
+    trials = _Trials(maps_of(segmenter, parts), objective, progress)
+    before, best = trials(start), _climb(trials, start, CANDIDATES)
+    for zoom in sorted(set(zooms) - {segmenter.card.predict.zoom}):
+        other = segmenter.with_changes([f"predict.zoom={zoom}"])
+        rivals = _Trials(maps_of(other, parts), objective, progress)
+        rival = _climb(rivals, start, CANDIDATES)
+        if rivals(rival) > trials(best):  # the maps of the other zoom can go
+            segmenter, trials, best = other, rivals, rival
+    tuned = _tuned(trials, before, best, CANDIDATES)
+    _keep(folder, segmenter, tuned)
+    return tuned
+
+
+def maps_of(segmenter: Segmenter, stores: Sequence[Store]) -> list[Image]:
+    """Return the maps of all images of some stores, with their labels."""
+    return [
+        (segmenter.maps(store.image(i)), np.asarray(store.labels(i), dtype=np.int32))
+        for store in stores
+        for i in range(len(store))
+    ]
 
 
 def _keep(folder: Path, segmenter: Segmenter, tuned: Tuned) -> None:

@@ -25,8 +25,8 @@ def split_stores(
     Raises:
         ValueError: nothing is left to train on or to choose by.
     """
-    train = _of(stores, "train", "all")
-    val = _of(stores, "val")
+    train = of_splits(stores, "train", "all")
+    val = of_splits(stores, "val")
     if not train:
         raise ValueError("no training images in the store: prepare split 'train' too")
     if not val:
@@ -53,6 +53,7 @@ def _hold_back(
     return [s for s in train if len(s)], [s for s in val if len(s)]
 
 
-def _of(stores: Sequence[Store], *splits: str) -> list[Store]:
+def of_splits(stores: Sequence[Store], *splits: str) -> list[Store]:
+    """Return the stores with only the images of some splits, empty ones left out."""
     parts = [store.subset(r for r in store.records if r.split in splits) for store in stores]
     return [part for part in parts if len(part)]

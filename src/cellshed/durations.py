@@ -1,0 +1,12 @@
+"""Times in words."""
+
+
+def duration(seconds: float) -> str:
+    """Return a time such as 2 h 05 min, 3 min 20 s or 8 s; "?" for an infinite one."""
+    if seconds == float("inf"):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
