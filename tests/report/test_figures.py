@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from cellshed.report import figures
+from cellshed.report import drawing, figures
 
 HISTORY = [
     {"epoch": 1, "step": 10, "loss": 0.5},
@@ -69,12 +69,12 @@ def test_images_without_true_cells_are_not_drawn():
 
 def test_svg_is_whole_and_takes_the_page_s_ink():
     figure = figures.bars({"one": {"<A&B>": scores(0.5)}}, "F1")
-    svg = figures.to_svg(figure, 'F1 "by" <type>')
+    svg = drawing.to_svg(figure, 'F1 "by" <type>')
     root = ElementTree.fromstring(svg)
     assert root.get("aria-label") == 'F1 "by" <type>'
     assert root.get("width") is None
     assert "currentColor" in svg
-    assert figures.INK not in svg
+    assert drawing.INK not in svg
     texts = ["".join(node.itertext()).strip() for node in root.iter() if node.tag.endswith("text")]
     assert "<A&B>" in texts
     used = {v for node in root.iter() for k, v in node.attrib.items() if k.endswith("href")}
@@ -84,7 +84,7 @@ def test_svg_is_whole_and_takes_the_page_s_ink():
 
 def test_the_same_numbers_give_the_same_svg():
     first, second = (
-        figures.to_svg(figures.curves({"a": HISTORY}, {"loss": "x"}, "Loss"), "x") for _ in range(2)
+        drawing.to_svg(figures.curves({"a": HISTORY}, {"loss": "x"}, "Loss"), "x") for _ in range(2)
     )
     assert first == second
 
@@ -93,20 +93,20 @@ def test_the_reader_s_own_matplotlib_settings_are_left_alone():
     from matplotlib import rcParams
 
     before = dict(rcParams)
-    with_svg = figures.to_svg(figures.over_iou({"all": scores(0.8)}, "f1", "F1"), "x")
+    with_svg = drawing.to_svg(figures.over_iou({"all": scores(0.8)}, "f1", "F1"), "x")
     assert with_svg
     assert dict(rcParams) == before
 
 
 def test_figures_are_saved_by_their_suffix(tmp_path: Path):
     figure = figures.over_iou({"all": scores(0.8)}, "f1", "F1")
-    figures.save(figure, tmp_path / "f.png")
+    drawing.save(figure, tmp_path / "f.png")
     with Image.open(tmp_path / "f.png") as picture:
         assert picture.width == round(4.6 * 300)
-    figures.save(figure, tmp_path / "f.svg")
+    drawing.save(figure, tmp_path / "f.svg")
     ElementTree.parse(tmp_path / "f.svg")
     with pytest.raises(ValueError, match=r"f\.gif: figures are written as"):
-        figures.save(figure, tmp_path / "f.gif")
+        drawing.save(figure, tmp_path / "f.gif")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.png", "f.svg"]
 
 

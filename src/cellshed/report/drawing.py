@@ -14,6 +14,8 @@ from typing import Any, ParamSpec, TypeAlias
 from cellshed.files import whole_file
 
 Figure: TypeAlias = Any  # matplotlib.figure.Figure, which is imported when the first is drawn
+Interval: TypeAlias = tuple[float | None, float | None, float | None]
+"""A value and the ends of its 95 % interval."""
 P = ParamSpec("P")
 
 INK = "#1b2a34"
@@ -78,6 +80,37 @@ def bar_places(groups: Mapping[str, Any]) -> Iterator[tuple[int, float, float, t
 def height_of(rows: int, groups: int) -> float:
     """Return the height in inches of a figure with rows of bars."""
     return 0.7 + max(rows, 3) * (0.12 + 0.15 * groups) + (0.25 if groups > 1 else 0)
+
+
+def interval_bars(
+    series: Mapping[str, Mapping[str, Interval]], title: str, xlabel: str = ""
+) -> Figure:
+    """Draw scores from 0 to 1 with their intervals: a row each, one colour a series.
+
+    Args:
+        series: by the word in the legend: by the row's name: value, and the ends of its interval;
+            None where there is none.
+        title: of the figure.
+        xlabel: what the scores are.
+    """
+    names = list(dict.fromkeys(name for of_series in series.values() for name in of_series))
+    figure, axis = new_axes(title, height=height_of(len(names), len(series)))
+    for k, y, height, (word, of_series) in bar_places(series):
+        for place, name in enumerate(names):
+            if name not in of_series:
+                continue
+            value, low, high = of_series[name]
+            axis.barh(place + y, value or 0, height, color=color_of(k), label=word)
+            if low is not None and high is not None:
+                axis.plot([low, high], [place + y] * 2, color=INK, linewidth=1.2, zorder=4)
+            text = "none" if value is None else f"{value:.2f}"
+            write_beside(axis, min(max(value or 0, high or 0), 1.0), place + y, text)
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlim=(0, 1.08), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel=xlabel)
+    axis.grid(visible=False, axis="y")
+    axis.invert_yaxis()
+    add_legend(figure, axis, several=len(series) > 1)
+    return figure
 
 
 def write_beside(axis: Any, x: float, y: float, text: str) -> None:

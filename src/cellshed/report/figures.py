@@ -7,32 +7,17 @@ from cellshed.report.drawing import (
     INK,
     MARKERS,
     Figure,
+    Interval,
     add_legend,
     bar_places,
     color_of,
     height_of,
+    interval_bars,
     label_logarithms,
     new_axes,
-    save,
     styled,
-    to_svg,
     write_beside,
 )
-
-__all__ = [
-    "INK",
-    "MISTAKES",
-    "Figure",
-    "bars",
-    "curves",
-    "f1_by_cells",
-    "f1_histogram",
-    "mistake_bars",
-    "over_iou",
-    "reliability",
-    "save",
-    "to_svg",
-]
 
 History: TypeAlias = Sequence[Mapping[str, float]]
 Scores: TypeAlias = Mapping[str, Any]
@@ -119,25 +104,16 @@ def bars(groups: Mapping[str, Mapping[str, Scores]], title: str) -> Figure:
         groups: by the result's name: by cell type, scores with "intervals".
         title: of the figure.
     """
-    names = list(dict.fromkeys(name for scores in groups.values() for name in scores))
-    figure, axis = new_axes(title, height=height_of(len(names), len(groups)))
-    for k, y, height, (group, scores) in bar_places(groups):
-        for place, name in enumerate(names):
-            if name not in scores:
-                continue
-            value = scores[name]["thresholds"]["0.50"]["f1"]
-            ends = scores[name].get("intervals", {}).get("f1@0.50")
-            axis.barh(place + y, value or 0, height, color=color_of(k), label=group)
-            if ends:
-                axis.plot(ends, [place + y] * 2, color=INK, linewidth=1.2, zorder=4)
-            text = "none" if value is None else f"{value:.2f}"
-            write_beside(axis, max(value or 0, ends[1] if ends else 0), place + y, text)
-    axis.set_yticks(range(len(names)), names)
-    axis.set(xlim=(0, 1.08), xticks=[0, 0.25, 0.5, 0.75, 1])
-    axis.grid(visible=False, axis="y")
-    axis.invert_yaxis()
-    add_legend(figure, axis, several=len(groups) > 1)
-    return figure
+    series = {
+        group: {name: _f1(scores) for name, scores in by_name.items()}
+        for group, by_name in groups.items()
+    }
+    return interval_bars(series, title)
+
+
+def _f1(scores: Scores) -> Interval:
+    low, high = scores.get("intervals", {}).get("f1@0.50") or (None, None)
+    return scores["thresholds"]["0.50"]["f1"], low, high
 
 
 @styled

@@ -7,6 +7,7 @@ import numpy as np
 
 from cellshed.metrics.intervals import paired_difference
 from cellshed.report import figures
+from cellshed.report.drawing import Figure, to_svg
 from cellshed.report.markup import Child, Html, join, number, table, tag
 from cellshed.report.results import Result
 
@@ -213,9 +214,9 @@ def plots(results: Sequence[Result]) -> Html:
     return figure_row(drawn)
 
 
-def figure_row(drawn: Sequence[figures.Figure]) -> Html:
+def figure_row(drawn: Sequence[Figure]) -> Html:
     """Return figures side by side, as many as fit."""
-    svgs = [Html(figures.to_svg(f, f.axes[0].get_title(loc="left"))) for f in drawn]
+    svgs = [Html(to_svg(f, f.axes[0].get_title(loc="left"))) for f in drawn]
     return tag("div", [tag("div", svg) for svg in svgs], class_="figures")
 
 

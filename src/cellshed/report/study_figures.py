@@ -11,13 +11,11 @@ from cellshed.report.drawing import (
     MARKERS,
     Figure,
     add_legend,
-    bar_places,
     color_of,
-    height_of,
+    interval_bars,
     label_logarithms,
     new_axes,
     styled,
-    write_beside,
 )
 from cellshed.report.figures import curves
 from cellshed.report.study_law import CELLS, fit_law
@@ -39,25 +37,14 @@ def grouped_bars(series: Mapping[str, Mapping[str, Mean]], title: str, xlabel: s
         title: of the figure.
         xlabel: what the means are of.
     """
-    names = list(dict.fromkeys(name for of_series in series.values() for name in of_series))
-    figure, axis = new_axes(title, height=height_of(len(names), len(series)))
-    for k, y, height, (word, of_series) in bar_places(series):
-        for place, name in enumerate(names):
-            if name not in of_series:
-                continue
-            mean = of_series[name]
-            axis.barh(place + y, mean.value, height, color=color_of(k), label=word)
-            end = mean.value
-            if mean.low is not None and mean.high is not None:
-                axis.plot([mean.low, mean.high], [place + y] * 2, color=INK, linewidth=1, zorder=4)
-                end = max(end, mean.high)
-            write_beside(axis, min(end, 1.0), place + y, f"{mean.value:.2f}")
-    axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
-    axis.set(xlim=(0, 1.08), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel=xlabel)
-    axis.grid(visible=False, axis="y")
-    axis.invert_yaxis()
-    add_legend(figure, axis, several=len(series) > 1)
-    return figure
+    intervals = {
+        word: {
+            name.replace("_", " "): (mean.value, mean.low, mean.high)
+            for name, mean in of_series.items()
+        }
+        for word, of_series in series.items()
+    }
+    return interval_bars(intervals, title, xlabel)
 
 
 @styled

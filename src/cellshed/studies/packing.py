@@ -24,6 +24,7 @@ from cellshed.files import write_text
 from cellshed.model.folder import find_model, read_card, read_weights, save_model, write_card
 from cellshed.predict import load_model
 from cellshed.report import figures
+from cellshed.report.drawing import save
 from cellshed.report.model_card import model_card
 from cellshed.studies.tuning import tune
 from cellshed.training.loop import Listener, train
@@ -293,7 +294,7 @@ def _write_card(packed: Path, recipe: Recipe, scores: Mapping[str, Scores], work
         if result["pooled"].get("reliability")
     }
     drawn = figures.reliability(bins, "How often confident cells are right, IoU 0.5")
-    figures.save(drawn, packed / "reliability.svg")
+    save(drawn, packed / "reliability.svg")
     pictures = []
     for name in (name for name, settings in recipe.sets.items() if settings.pictures):
         for picture in scores[name]["gallery"]:
