@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 
 import cellshed
+from cellshed.cli_models import export, models, pack, tune
+from cellshed.cli_options import CellTypes, Device, Diameter, Engine, Overrides, Splits, Subset
 from cellshed.cli_study import study
 
 app = typer.Typer(
@@ -17,28 +19,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Splits = Annotated[
-    list[str] | None, typer.Option("--split", help="train, val or test; repeat for several.")
-]
-CellTypes = Annotated[
-    list[str] | None,
-    typer.Option("--cell-type", help="Only this cell type; repeat for several."),
-]
-Subset = Annotated[
-    int | None,
-    typer.Option(help="Percent of the images, every n-th of them: 2, 4, 5, 25, 50 or 100."),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Change a setting; repeat for several."),
-]
-Diameter = Annotated[
-    str | None,
-    typer.Option(help="Mean diameter of your cells in pixels; auto: try five scales, slow."),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Engine = Annotated[str, typer.Option(help="auto, torch, onnx or openvino.")]
 
 
 def main() -> None:
@@ -239,29 +219,7 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command()
-def export(
-    model: Annotated[str, typer.Argument(help="Model folder, run folder or name.")],
-    out: Annotated[Path, typer.Option(help="The folder to write.")],
-    form: Annotated[str, typer.Option("--format", help="onnx or openvino.")] = "onnx",
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Convolutions of 8-bit integers; needs --calibrate.")
-    ] = False,
-    calibrate: Annotated[
-        Path | None, typer.Option(help="Store or images to choose the ranges of int8 by.")
-    ] = None,
-) -> None:
-    """Write a model as a file for other programs, or for engines other than torch."""
-    from cellshed.console import bar, say
-    from cellshed.export import export_model
-
-    if int8 != (calibrate is not None):
-        raise ValueError("give both --int8 and --calibrate STORE_OR_IMAGES, or neither")
-    with bar("scoring") as progress:
-        exported = export_model(model, out, to=form, calibrate=calibrate, progress=progress)
-    say(f"{out}: written; its README.md says what goes in and comes out")
-    if exported.text():
-        say(exported.text())
+app.command()(export)
 
 
 @app.command()
@@ -306,73 +264,16 @@ def evaluate(
         say(line)
 
 
-@app.command()
-def tune(
-    model: Annotated[str, typer.Argument(help="Model folder or run folder; it is rewritten.")],
-    data: Annotated[list[Path], typer.Option(help="A store; repeat for several.")],
-    split: Annotated[str, typer.Option(help="Split to tune on.")] = "val",
-    objective: Annotated[str, typer.Option(help="f1 (at IoU 0.5) or mean_ap.")] = "f1",
-    zoom: Annotated[
-        list[float] | None,
-        typer.Option(help="Scale at which the network sees images; repeat to try several."),
-    ] = None,
-    force: Annotated[bool, typer.Option(help="Allow the test split.")] = False,
-) -> None:
-    """Choose the watershed's thresholds on validation images, and calibrate confidences."""
-    from cellshed.console import bar, say
-    from cellshed.studies.tuning import tune as run
-
-    with bar("tuning") as progress:
-        tuned = run(
-            model,
-            data,
-            split=split,
-            objective=objective,
-            zooms=zoom or (),
-            force=force,
-            progress=progress,
-        )
-    say(f"{objective} on {split}: {tuned.before:.3f} -> {tuned.after:.3f}")
-    for name, value in tuned.decode.model_dump().items():
-        say(f"  {name}: {value}")
-    if (meaning := tuned.calibration) is not None:
-        say(
-            f"confidences: expected calibration error {meaning.error_before:.3f} -> "
-            f"{meaning.error_after:.3f} on {meaning.cells:,} cells"
-        )
+app.command()(tune)
 
 
 app.command()(study)
 
 
-@app.command()
-def models() -> None:
-    """List the models that ship with cellshed: size, licence, what for, scores."""
-    from cellshed.console import say
-    from cellshed.model.folder import describe_shipped
-
-    for line in describe_shipped():
-        say(line)
+app.command()(models)
 
 
-@app.command()
-def pack(
-    name: Annotated[str, typer.Argument(help="Of the recipe; also the model's name.")],
-    data: Annotated[Path, typer.Option(help="Folder of the image sets.")],
-    work: Annotated[Path, typer.Option(help="Folder for stores, run and scores.")],
-    out: Annotated[Path, typer.Option(help="Folder of models; OUT/NAME is replaced.")],
-    recipes: Annotated[Path, typer.Option(help="Folder with models.yaml.")] = Path("recipes"),
-    run: Annotated[
-        Path | None, typer.Option(help="A run made with the recipe's settings; else train.")
-    ] = None,
-) -> None:
-    """Make a model to ship by its recipe: prepare, train, tune, score, write its card."""
-    from cellshed.console import say, training_display
-    from cellshed.studies.packing import make_model
-
-    with training_display() as progress:
-        packed = make_model(name, recipes, data, work, out, run=run, say=say, progress=progress)
-    say(f"{packed}: packed; its card is {packed / 'card.md'}")
+app.command()(pack)
 
 
 @app.command()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cellshed.cli_options import Overrides
+
 if TYPE_CHECKING:
     from cellshed.studies.pools import Pool
     from cellshed.studies.runner import Options, Plan, Standing
@@ -23,10 +25,7 @@ def study(
     preset: Annotated[
         str, typer.Option(help="Settings of all runs: reference (the paper's), cpu, or a file.")
     ] = "reference",
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Change a setting of all runs; repeat."),
-    ] = None,
+    changes: Overrides = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Repetitions of each run, with other images.")
     ] = None,
