@@ -1,5 +1,6 @@
 """Exported networks: predict takes them, their README is right, int8 is scored."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from cellshed.cli import app
 from cellshed.data.store import Store
 from cellshed.engines.registry import CONVERTER, ENGINES, choose_engine
 from cellshed.export import FORMATS, Exported, export_model
+from cellshed.model.folder import read_card, write_card
 from cellshed.predict import load_model
 
 
@@ -30,9 +32,21 @@ def test_an_exported_network_segments_as_the_model(
         np.testing.assert_allclose(ours[name], maps, atol=1e-4)
     readme = (exported.folder / "README.md").read_text()
     assert "`pixelwise`: (N, 3, H, W), probabilities of edge, interior, background" in readme
+    assert "`inner_distance`: (N, 1, H, W), values from 0 up" in readme
+    assert "Enlarge" not in readme
     assert choose_engine("auto", exported.folder, "cpu") in ENGINES
     with pytest.raises(ValueError, match=r"needs model\.safetensors"):
         load_model(exported.folder, engine="torch")
+
+
+def test_the_readme_says_that_images_are_enlarged(tiny_model: Path, tmp_path: Path) -> None:
+    _need("onnx")
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    card = read_card(model)
+    predict = card.predict.model_copy(update={"zoom": 1.25})
+    write_card(model, card.model_copy(update={"predict": predict}))
+    readme = (export_model(model, tmp_path / "out").folder / "README.md").read_text()
+    assert "Enlarge images 1.25 times first" in readme
 
 
 def test_int8_is_close_and_scored_on_val(

@@ -174,19 +174,19 @@ def _readme(card: ModelCard, to: str, int8: bool) -> str:
     """Return what a program needs to know that uses the file."""
     file = "model.onnx" if to == "onnx" else "model.xml and model.bin"
     heads = "\n".join(
-        f"- `{name}`: (N, {TARGETS[name].channels}, H, W), "
-        f"{'probabilities' if TARGETS[name].activation == 'softmax' else 'at least 0'}"
-        f" of {', '.join(TARGETS[name].channel_names)}"
+        f"- `{name}`: (N, {TARGETS[name].channels}, H, W), {_range(name)}"
         for name in card.model.heads
     )
+    zoom = card.predict.zoom
+    enlarged = f"Enlarge images {zoom:g} times first (`predict.zoom`). " if zoom != 1 else ""
     return f"""# {card.name or "A network of cellshed"}
 
 Written by cellshed {cellshed.__version__}: {file}, {"int8 convolutions" if int8 else "float32"}.
 
 Input `image`: float32 (N, {card.model.in_channels}, H, W), any H and W that are multiples of 32; \
 mirror an image beyond its
-right and lower border to get there. Each image is normalised by itself as the section `normalize`
-of `model.yaml` says; {_normalisation(card)}
+right and lower border to get there. {enlarged}Each image is normalised by itself as
+the section `normalize` of `model.yaml` says; {_normalisation(card)}
 
 Outputs, float32 of the same H and W:
 
@@ -195,6 +195,13 @@ Outputs, float32 of the same H and W:
 `model.yaml` has the settings of the watershed that turns them into cells; `cellshed predict
 --model THIS_FOLDER` does all of it. Licence of the training data: {card.licence or "not stated"}.
 """
+
+
+def _range(name: str) -> str:
+    target = TARGETS[name]
+    if target.activation == "softmax":
+        return f"probabilities of {', '.join(target.channel_names)}"
+    return "values from 0 up"
 
 
 def _normalisation(card: ModelCard) -> str:
