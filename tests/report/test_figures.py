@@ -53,6 +53,14 @@ def test_bars_are_as_long_as_the_scores_and_whiskers_as_the_intervals():
     assert [text.get_text() for text in axis.texts] == ["0.50", "none", "0.25"]
 
 
+def test_whiskers_end_where_scores_do():
+    axis = figures.bars({"one": {"A": scores(0.5, intervals={"f1@0.50": [-0.4, 1.7]})}}, "F1").axes[
+        0
+    ]
+    assert [line.get_xdata().tolist() for line in axis.lines] == [[0.0, 1.0]]
+    assert axis.texts[0].xy[0] == 1.0
+
+
 def test_mistakes_are_counted_for_each_100_true_cells():
     groups = {"one": scores(0.5, mistakes={"missed": 20, "gained": 5}), "two": scores(0.5)}
     axis = figures.mistake_bars(groups, "Mistakes").axes[0]

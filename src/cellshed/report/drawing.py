@@ -101,10 +101,13 @@ def interval_bars(
                 continue
             value, low, high = of_series[name]
             axis.barh(place + y, value or 0, height, color=color_of(k), label=word)
+            end = value or 0
             if low is not None and high is not None:
-                axis.plot([low, high], [place + y] * 2, color=INK, linewidth=1.2, zorder=4)
-            text = "none" if value is None else f"{value:.2f}"
-            write_beside(axis, min(max(value or 0, high or 0), 1.0), place + y, text)
+                # Of few repetitions an interval can reach to where no score is.
+                ends = max(low, 0.0), min(high, 1.0)
+                axis.plot(ends, [place + y] * 2, color=INK, linewidth=1.2, zorder=4)
+                end = max(end, ends[1])
+            write_beside(axis, end, place + y, "none" if value is None else f"{value:.2f}")
     axis.set_yticks(range(len(names)), names)
     axis.set(xlim=(0, 1.08), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel=xlabel)
     axis.grid(visible=False, axis="y")

@@ -45,9 +45,9 @@ def _ranking(table: "DataFrame", found: dict[str, Mean]) -> list[str]:
     worse = [_other(pair, best) for pair in against if pair.p_corrected < SURE]
     alike = [_other(pair, best) for pair in against if pair.p_corrected >= SURE]
     if worse:
-        said.append(f"It differs (paired test, corrected p < {SURE}) from {_list(worse)}.")
+        said.append(f"{best} differs (paired test, corrected p < {SURE}) from {_list(worse)}.")
     if alike:
-        said.append(f"It can't be told apart from {_list(alike)} with these data.")
+        said.append(f"{best} can't be told apart from {_list(alike)} with these data.")
     return said
 
 
