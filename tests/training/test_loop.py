@@ -104,11 +104,11 @@ def test_a_killed_run_ends_with_the_same_weights(tiny_store: Store, tmp_path: Pa
 def test_two_processes_train_one_model(tiny_store: Store, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"),
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"),
         *("-m", "cellshed", "train", "debug", "--data", str(tiny_store.path), "--out", str(run)),
         *("--set", "training.device=cpu"),
     ]
-    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    subprocess.run(command, check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert len((run / "history.csv").read_text().splitlines()) == 3
     load_model(run)
 
