@@ -233,6 +233,9 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="Split of a store to score.")] = "test",
     cell_type: CellTypes = None,
+    scale: Annotated[
+        float, typer.Option(help="With --model: enlarge images and true cells by this factor.")
+    ] = 1.0,
     changes: Overrides = None,
     diameter: Diameter = None,
     device: Device = "auto",
@@ -258,6 +261,7 @@ def evaluate(
             images=images,
             split=split,
             cell_types=cell_type,
+            scale=scale,
             progress=progress,
         )
     for line in headline(results):

@@ -29,10 +29,16 @@ def resize_image(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.floa
     return np.stack(planes, axis=2)
 
 
+def scaled_shape(shape: tuple[int, ...], factor: float) -> tuple[int, int]:
+    """Return height and width times a factor, at least one pixel each."""
+    height, width = (max(1, round(factor * side)) for side in shape[:2])
+    return height, width
+
+
 def zoomed(image: NDArray[Any], zoom: float) -> NDArray[Any]:
     """Return an image (H, W) or (H, W, C) enlarged by a factor; itself, if that changes nothing."""
-    height, width = (max(1, round(zoom * side)) for side in image.shape[:2])
-    return image if (height, width) == image.shape[:2] else resize_image(image, (height, width))
+    shape = scaled_shape(image.shape, zoom)
+    return image if shape == image.shape[:2] else resize_image(image, shape)
 
 
 def resize_labels(labels: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.int32]:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from skimage.measure import label
 
 import cellshed as cs
 from cellshed.data.coco import coco_tree, labels_to_annotations, paint_image
@@ -302,6 +303,36 @@ def test_a_model_is_scored_as_the_labels_it_writes(sets):
     assert results["pooled"]["thresholds"] == run(sets)["pooled"]["thresholds"]
     written = read_labels(sets / "out/labels" / f"{NAMES[0]}.tif")
     assert ((written > 0) == (cells(0)[1] > 0)).all()
+
+
+class Bright:
+    """Stands in for a model: the bright patches of an image, each a cell."""
+
+    def predict(self, image):
+        labels = label(image > 127, connectivity=1).astype(np.int32)
+        return SimpleNamespace(labels=labels, confidence=np.ones(labels.max(), np.float32))
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(2, 4), (0.5, 0.25), (1.5, 2.25)])
+def test_images_and_cells_are_scored_at_another_scale(tmp_path, scale, factor):
+    true = np.zeros((40, 60), np.int32)
+    true[8:16, 8:20], true[24:32, 30:50] = 4, 9
+    write_labels(tmp_path / "truth/labels/a.tif", true)
+    (tmp_path / "truth/images").mkdir()
+    iio.imwrite(tmp_path / "truth/images/a.png", ((true > 0) * 255).astype(np.uint8))
+    found = run(tmp_path, pred=Bright(), scale=scale)
+    assert found["scale"] == scale
+    assert found["images"][0]["height"] == 40 * scale
+    assert found["pooled"]["thresholds"]["0.75"]["f1"] == 1
+    written = read_labels(tmp_path / "out/labels/a.tif")
+    assert np.bincount(written.ravel())[1:] == pytest.approx([96 * factor, 160 * factor], rel=0.05)
+
+
+def test_a_scale_is_for_models_and_within_reason(sets):
+    with pytest.raises(ValueError, match=r"scale 2: .*holds labels already; only a model"):
+        run(sets, scale=2)
+    with pytest.raises(ValueError, match=r"scale 0: give a factor .* from 0\.125 to 8"):
+        run(sets, pred=Stand(), scale=0)
 
 
 def test_a_model_needs_images(sets):

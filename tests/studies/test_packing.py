@@ -13,7 +13,8 @@ from cellshed.data.images import write_labels
 from cellshed.data.store import open_store
 from cellshed.model.folder import CARD, WEIGHTS, read_card
 from cellshed.predict import load_model
-from cellshed.studies.packing import ImageSet, _prepare, make_model, read_recipe
+from cellshed.studies.packing import make_model
+from cellshed.studies.recipes import ImageSet, prepare_sets, read_recipe
 from cellshed.training.run import read_environment
 
 RECIPE = {
@@ -62,8 +63,15 @@ def test_a_recipe_becomes_a_model_with_its_card(
     assert card.recipe["sets"]["shown"]["test"]["images"] == 3
     with safe_open(made / WEIGHTS, "numpy") as file:
         assert file.metadata()["settings_sha256"] == card.recipe["settings_sha256"]
+    assert [row["scale"] for row in card.scores["sizes"]["livecell"]] == [0.5, 0.75, 1.5, 2]
     text = (made / "card.md").read_text()
-    for words in ("Drawn cells.", "| **livecell** |", "Too small to segment", "reliability.svg"):
+    for words in (
+        "Drawn cells.",
+        "| **livecell** |",
+        "Too small to segment",
+        "| livecell, told |",
+        "reliability.svg",
+    ):
         assert words in text
     pictures = [path.name for path in made.glob("*.png")]
     assert pictures
@@ -110,8 +118,12 @@ def test_a_set_without_splits_is_parted_by_shares(
     ):
         image_set = ImageSet.model_validate({"licence": "none", "folder": "set"} | options)
         recipe = read_recipe(recipes, "tiny").model_copy(update={"sets": {name: image_set}})
-        (part,) = _prepare(recipe, tmp_path / "data", tmp_path / "work")
+        (part,) = prepare_sets(recipe, tmp_path / "data", tmp_path / "work")
         assert Counter(record.split for record in part.store.records) == wanted
+
+    other = recipe.model_copy(update={"sets": {"dealt": image_set}})
+    with pytest.raises(ValueError, match=r"dealt: not prepared as the recipe says now; remove it"):
+        list(prepare_sets(other, tmp_path / "data", tmp_path / "work"))
 
 
 def test_unknown_recipes_offer_the_nearest(recipes: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cellshed.evaluation.predictions import (
     open_predictions,
 )
 from cellshed.evaluation.results import FORMAT, write_results
-from cellshed.evaluation.truth import Labels, Sample, open_truth
+from cellshed.evaluation.truth import Labels, Sample, at_scale, open_truth
 from cellshed.metrics.calibration import as_rows, calibration_error, reliability
 from cellshed.metrics.coco import (
     Matches,
@@ -57,6 +57,7 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
     split: str = "test",
     cell_types: Sequence[str] | None = None,
     images: str | Path | None = None,
+    scale: float = 1.0,
     small: int = SMALL,
     gallery: int = 4,
     progress: Progress | None = None,
@@ -75,6 +76,8 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
         split: of a store or a LIVECell folder; a store that has but one part is taken whole.
         cell_types: score only these.
         images: folder of the images, where the truth is a COCO file or label images.
+        scale: of a model: images and true cells are enlarged by this factor first, to learn how it
+            does on cells of other sizes.
         small: cells of fewer pixels are left out of "without_small".
         gallery: pictures to draw of best and of worst images, and of each kind of mistake.
         progress: called with the number of images done, and of all.
@@ -90,7 +93,12 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
             input, with the remedy. Results of an earlier run then stay as they are.
     """
     out = Path(out)
+    if scale != 1 and isinstance(pred, str | Path):
+        raise ValueError(
+            f"scale {scale}: {pred} holds labels already; only a model can be given it"
+        )
     found = open_truth(truth, split=split, cell_types=cell_types, images=images)
+    found = at_scale(found, scale)
     predictions = open_predictions(pred, found.samples, out)
     scored = []
     for done, sample in enumerate(found.samples, start=1):
@@ -103,6 +111,7 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
         "pred": predictions.source,
         "model": _model_card(pred),
         "split": found.split,
+        "scale": scale,
         "small": small,
         "confidence": predictions.confidence,
         **_all_scores(scored, confident=bool(predictions.confidence)),

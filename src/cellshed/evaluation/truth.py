@@ -22,6 +22,7 @@ from cellshed.data.livecell import (
     parse_name,
 )
 from cellshed.data.store import MANIFEST, Store, open_store
+from cellshed.scale import LARGEST_CHANGE, resize_labels, scaled_shape, zoomed
 
 Labels = NDArray[np.integer[Any]]
 Image = NDArray[Any]
@@ -96,6 +97,38 @@ def open_truth(
         raise ValueError(f"{path}: no such truth; give a store, a COCO file or a folder of labels")
     samples = _of_types(found, cell_types)
     return replace(found, samples=tuple(_with_unique_names(samples)))
+
+
+def at_scale(truth: Truth, scale: float) -> Truth:
+    """Return the same images and cells, enlarged or reduced by a factor.
+
+    Cells are then those of the label image, without what overlapping annotations cover; cells
+    that have no pixel left are no longer asked for.
+
+    Raises:
+        ValueError: no such factor.
+    """
+    if scale == 1:
+        return truth
+    if not 1 / LARGEST_CHANGE <= scale <= LARGEST_CHANGE:
+        raise ValueError(
+            f"scale {scale}: give a factor of the images' sides from {1 / LARGEST_CHANGE} to "
+            f"{LARGEST_CHANGE:g}; 2 doubles them"
+        )
+    return replace(truth, samples=tuple(_scaled(sample, scale) for sample in truth.samples))
+
+
+def _scaled(sample: Sample, scale: float) -> Sample:
+    def labels() -> Labels:
+        found = np.asarray(sample.read_labels(), np.int32)
+        return resize_labels(found, scaled_shape(found.shape, scale))
+
+    def image() -> Image:
+        assert sample.read_image is not None
+        return zoomed(sample.read_image(), scale)
+
+    read_image = None if sample.read_image is None else image
+    return replace(sample, read_labels=labels, read_image=read_image, annotations=None)
 
 
 def _from_store(store: Store, split: str) -> Truth:

@@ -43,6 +43,7 @@ def model_card(
         _table(_SCORE_HEAD, list(_score_rows(results))),
         "Object F1: cells found at IoU above 0.5, pooled over images, with the 95 % bootstrap "
         "interval over images. Mean AP: TP / (TP + FP + FN), averaged over IoU 0.5 to 0.95.",
+        *_sizes(card["scores"], results),
         "## Mistakes, for each 100 true cells",
         _table(
             ["set", *MISTAKES.values()], [_mistakes(n, r["pooled"]) for n, r in results.items()]
@@ -91,6 +92,26 @@ def _scores(scores: Tree) -> list[str]:
         _number(scores, "pq"),
         _number(scores["coco"], "AP"),
         _number(scores["pixel"], "f1"),
+    ]
+
+
+def _sizes(scores: Tree, results: Mapping[str, Tree]) -> list[str]:
+    """Return how object F1 changes with the images' size, by set."""
+    sizes = scores.get("sizes", {})
+    if not sizes:
+        return []
+    scales = [row["scale"] for row in next(iter(sizes.values()))]
+    rows = []
+    for name, of_set in sizes.items():
+        itself = _number(results[name]["pooled"]["thresholds"]["0.50"], "f1")
+        rows.append([name, itself, *(_number(row, "f1") for row in of_set)])
+        rows.append([f"{name}, told", itself, *(_number(row, "f1_diameter") for row in of_set)])
+    return [
+        "## Cells of other sizes",
+        _table(["object F1 at IoU 0.5", "as they are", *(f"{s:g} times" for s in scales)], rows),
+        "The same test images, reduced or enlarged. Told: with `--diameter`, the training cells' "
+        "times the factor; each image is then brought back to its size before, and what is lost "
+        "is lost by reducing it.",
     ]
 
 

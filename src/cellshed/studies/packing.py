@@ -7,18 +7,11 @@ on val, and scores them on each set's test images.
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import yaml
-from pydantic import Field
-
-from cellshed.config import Config, Settings, load_config, nearest, validate
-from cellshed.data.prepare import prepare
-from cellshed.data.store import MANIFEST, Store, open_store
-from cellshed.data.synthetic import write_synthetic
+from cellshed.config import Config, load_config
 from cellshed.evaluation import evaluate
 from cellshed.files import write_text
 from cellshed.model.folder import find_model, read_card, read_weights, save_model, write_card
@@ -26,83 +19,20 @@ from cellshed.predict import load_model
 from cellshed.report import figures
 from cellshed.report.drawing import save
 from cellshed.report.model_card import model_card
+from cellshed.studies.recipes import Part, Recipe, prepare_sets, read_recipe, stages
 from cellshed.studies.tuning import tune
 from cellshed.training.loop import Listener, train
 from cellshed.training.run import read_environment
 
 Scores = dict[str, Any]
+Sizes = dict[str, float]
+"""At one scale: "scale", "f1", and "f1_diameter" with the diameter told."""
 
 SPLITS = ("train", "val", "test")
-RECIPES = "models.yaml"
-"""Name of the file that lists recipes, beside their settings."""
+SCALES = (0.5, 0.75, 1.5, 2.0)
+"""Images of the sets that a model learned from are scored at these sizes too."""
 LARGEST = 12_000_000
 """Bytes of the weights file that may ship."""
-
-
-class ImageSet(Settings):
-    """One set of a recipe."""
-
-    licence: str
-    folder: str = ""
-    """Below the folder of all sets; any layout that prepare knows."""
-    synthetic: Annotated[int, Field(ge=0)] = 0
-    """Draw so many images instead of reading a folder."""
-    shape: tuple[int, int] = (520, 704)
-    """Of drawn images: height and width."""
-    seed: int = 0
-    """Of drawn images."""
-    shares: tuple[float, float] = (0.0, 0.0)
-    """Of a set without splits: shares of its images that become val and test."""
-    cell_types: tuple[str, ...] = ()
-    """Only these; all where none is named."""
-    use: Literal["all", "train", "test"] = "all"
-    """train: neither choose nor score by it. test: score on its test images, or on all where it
-    has no splits, and train on none of it."""
-    pictures: bool = False
-    """The licence allows to show its images in the card."""
-
-
-class Recipe(Settings):
-    """How a model is made."""
-
-    summary: str
-    """What it is good for, in one sentence."""
-    licence: str
-    """What may be done with the weights, as far as the training data tell."""
-    settings: str
-    """File of the training's settings, beside the recipe."""
-    limits: str = ""
-    """What it isn't good for, and its commonest mistakes, by people who looked at them."""
-    init: str = ""
-    """Recipe whose model the training starts from; it is made first. A set that both name is
-    described alike."""
-    zooms: tuple[float, ...] = ()
-    """Values of predict.zoom that tuning tries."""
-    sets: dict[str, ImageSet]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A set of a recipe, prepared."""
-
-    name: str
-    settings: ImageSet
-    store: Store
-
-
-def read_recipe(folder: str | Path, name: str) -> Recipe:
-    """Read one recipe of a folder.
-
-    Raises:
-        ValueError: there is no such recipe, or it isn't one; the nearest name is offered.
-    """
-    path = Path(folder) / RECIPES
-    if not path.is_file():
-        raise ValueError(f"{folder}: no {RECIPES} in it; give the folder of the recipes")
-    tree = yaml.safe_load(path.read_text("utf-8"))
-    if name not in tree:
-        raise ValueError(f"{path}: no recipe '{name}'; {nearest(name, tree)}")
-    return validate(Recipe, tree[name], f"{path}, {name}")
 
 
 def make_model(  # noqa: PLR0913  each is one option of the command line
@@ -136,7 +66,7 @@ def make_model(  # noqa: PLR0913  each is one option of the command line
     recipe = read_recipe(recipes, name)
     work = Path(work)
     say("preparing the image sets")
-    parts = list(_prepare(recipe, Path(data), work))
+    parts = list(prepare_sets(recipe, Path(data), work))
     if run is None:
         run = _train(name, Path(recipes), Path(data), work, say, progress)
     else:
@@ -145,14 +75,15 @@ def make_model(  # noqa: PLR0913  each is one option of the command line
     shutil.rmtree(packed, ignore_errors=True)
     say("tuning on val, with weights in half precision")
     _halve(Path(run), packed, name, recipe, _origin(Path(run), name, Path(recipes), parts))
-    learned = [part.store for part in parts if part.settings.use == "all"]
-    tune(packed, learned, zooms=recipe.zooms)
+    tune(packed, [part.store for part in parts if _is_learned(part)], zooms=recipe.zooms)
     scores = {}
     for part in parts:
         if part.settings.use != "train":
             say(f"scoring {part.name}, test images")
             scores[part.name] = _score(part, packed, work)
-    _write_card(packed, recipe, scores, work)
+    say("scoring test images of other sizes")
+    sizes = {part.name: _at_scales(part, packed, work) for part in parts if _is_learned(part)}
+    _write_card(packed, recipe, scores, sizes, work)
     size = (packed / "model.safetensors").stat().st_size
     if size > LARGEST:
         raise ValueError(f"{packed}: {size / 1e6:.1f} MB of weights, at most 12 may ship")
@@ -169,8 +100,8 @@ def _train(
 ) -> Path:
     """Train by a recipe and those that it starts from, in turn; return the last run folder."""
     run = None
-    for stage in _stages(name, recipes):
-        learned = [p.store for p in _prepare(stage, data, work) if p.settings.use != "test"]
+    for stage in stages(name, recipes):
+        learned = [p.store for p in prepare_sets(stage, data, work) if p.settings.use != "test"]
         config = load_config(recipes / stage.settings)
         start, run = run, work / "runs" / Path(stage.settings).stem
         say(f"training into {run}")
@@ -198,59 +129,16 @@ def _check_run(run: Path, config: Config) -> None:
                 )
 
 
-def _prepare(recipe: Recipe, data: Path, work: Path) -> Iterator[Part]:
-    """Yield the sets of a recipe; what is prepared already is taken as it is."""
-    for name, settings in recipe.sets.items():
-        folder = work / "stores" / name
-        if not (folder / MANIFEST).is_file():
-            source = data / (settings.folder or name)
-            if settings.synthetic:
-                source = _draw(work / "drawn" / name, settings)
-            prepare(
-                source,
-                folder,
-                splits=["train"] if settings.use == "train" else None,
-                cell_types=settings.cell_types or None,
-                val_share=settings.shares[0],
-                test_share=settings.shares[1],
-            )
-        store = open_store(folder)
-        yield Part(name, settings, _for_test(store) if settings.use == "test" else store)
-
-
-def _draw(folder: Path, settings: ImageSet) -> Path:
-    if not folder.exists():
-        n = settings.synthetic
-        images = {"test": n} if settings.use == "test" else n
-        write_synthetic(folder, images=images, seed=settings.seed, shape=settings.shape)
-    return folder
-
-
-def _for_test(store: Store) -> Store:
-    """Return the test images; all as such, of a store without splits."""
-    whole = {record.split for record in store.records} == {"all"}
-    tests = [r for r in store.records if whole or r.split == "test"]
-    return store.subset(replace(record, split="test") for record in tests)
-
-
 def _origin(run: Path, name: str, recipes: Path, parts: Sequence[Part]) -> dict[str, Any]:
     """Return what is needed to make the model again."""
-    stages = list(_stages(name, recipes))
-    text = "".join(load_config(recipes / stage.settings).model_dump_json() for stage in stages)
+    files = [stage.settings for stage in stages(name, recipes)]
+    text = "".join(load_config(recipes / file).model_dump_json() for file in files)
     return {
         "commit": str(read_environment(run).get("commit", "unknown")),
-        "settings": [stage.settings for stage in stages],
+        "settings": files,
         "settings_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "sets": {part.name: _describe(part) for part in parts},
     }
-
-
-def _stages(name: str, recipes: Path) -> Iterator[Recipe]:
-    """Yield a recipe after those that it starts from."""
-    recipe = read_recipe(recipes, name)
-    if recipe.init:
-        yield from _stages(recipe.init, recipes)
-    yield recipe
 
 
 def _describe(part: Part) -> dict[str, Any]:
@@ -283,11 +171,39 @@ def _score(part: Part, packed: Path, work: Path) -> Scores:
     return evaluate(part.store, load_model(packed), out, split="test", gallery=1)
 
 
-def _write_card(packed: Path, recipe: Recipe, scores: Mapping[str, Scores], work: Path) -> None:
+def _is_learned(part: Part) -> bool:
+    """Whether the model was trained on the set, chosen by it and is scored on it."""
+    return part.settings.use == "all"
+
+
+def _at_scales(part: Part, packed: Path, work: Path) -> list[Sizes]:
+    """Return object F1 on enlarged and reduced test images, diameter untold and told."""
+    model = load_model(packed)
+    trained = model.card.data["cell_diameter"]
+    rows = []
+    for scale in SCALES:
+        row = {"scale": scale}
+        for key, told in (("f1", None), ("f1_diameter", scale * trained)):
+            out = work / "scores" / f"{part.name}-x{scale:g}"
+            segmenter = model.with_diameter(told)
+            found = evaluate(part.store, segmenter, out, split="test", scale=scale, gallery=0)
+            row[key] = _headline(found)["f1"]
+        rows.append(row)
+    return rows
+
+
+def _write_card(
+    packed: Path,
+    recipe: Recipe,
+    scores: Mapping[str, Scores],
+    sizes: Mapping[str, list[Sizes]],
+    work: Path,
+) -> None:
     """Put the scores into model.yaml, and write card.md with its figures."""
     card = read_card(packed)
     tests = {name: _headline(result) for name, result in scores.items()}
-    card = card.model_copy(update={"scores": {**card.scores, "test": tests}})
+    told = {**card.scores, "test": tests, "sizes": dict(sizes)}
+    card = card.model_copy(update={"scores": told})
     bins = {
         name: result["pooled"]["reliability"]
         for name, result in scores.items()

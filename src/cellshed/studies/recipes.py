@@ -1,0 +1,150 @@
+"""Recipes of the models that ship: their image sets, settings and words; and the sets prepared."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from cellshed.config import Settings, nearest, validate
+from cellshed.data.prepare import prepare
+from cellshed.data.store import MANIFEST, Store, open_store
+from cellshed.data.synthetic import write_synthetic
+from cellshed.files import write_text
+
+RECIPES = "models.yaml"
+"""Name of the file that lists recipes, beside their settings."""
+
+
+class ImageSet(Settings):
+    """One set of a recipe."""
+
+    licence: str
+    folder: str = ""
+    """Below the folder of all sets; any layout that prepare knows."""
+    synthetic: Annotated[int, Field(ge=0)] = 0
+    """Draw so many images instead of reading a folder."""
+    shape: tuple[int, int] = (520, 704)
+    """Of drawn images: height and width."""
+    seed: int = 0
+    """Of drawn images."""
+    shares: tuple[float, float] = (0.0, 0.0)
+    """Of a set without splits: shares of its images that become val and test."""
+    cell_types: tuple[str, ...] = ()
+    """Only these; all where none is named."""
+    use: Literal["all", "train", "test"] = "all"
+    """train: neither choose nor score by it. test: score on its test images, or on all where it
+    has no splits, and train on none of it."""
+    pictures: bool = False
+    """The licence allows to show its images in the card."""
+
+
+class Recipe(Settings):
+    """How a model is made."""
+
+    summary: str
+    """What it is good for, in one sentence."""
+    licence: str
+    """What may be done with the weights, as far as the training data tell."""
+    settings: str
+    """File of the training's settings, beside the recipe."""
+    limits: str = ""
+    """What it isn't good for, and its commonest mistakes, by people who looked at them."""
+    init: str = ""
+    """Recipe whose model the training starts from; it is made first. A set that both name is
+    described alike."""
+    zooms: tuple[float, ...] = ()
+    """Values of predict.zoom that tuning tries."""
+    sets: dict[str, ImageSet]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A set of a recipe, prepared."""
+
+    name: str
+    settings: ImageSet
+    store: Store
+
+
+def read_recipe(folder: str | Path, name: str) -> Recipe:
+    """Read one recipe of a folder.
+
+    Raises:
+        ValueError: there is no such recipe, or it isn't one; the nearest name is offered.
+    """
+    path = Path(folder) / RECIPES
+    if not path.is_file():
+        raise ValueError(f"{folder}: no {RECIPES} in it; give the folder of the recipes")
+    tree = yaml.safe_load(path.read_text("utf-8"))
+    if name not in tree:
+        raise ValueError(f"{path}: no recipe '{name}'; {nearest(name, tree)}")
+    return validate(Recipe, tree[name], f"{path}, {name}")
+
+
+def stages(name: str, recipes: Path) -> Iterator[Recipe]:
+    """Yield a recipe after those that it starts from."""
+    recipe = read_recipe(recipes, name)
+    if recipe.init:
+        yield from stages(recipe.init, recipes)
+    yield recipe
+
+
+def prepare_sets(recipe: Recipe, data: Path, work: Path) -> Iterator[Part]:
+    """Yield the sets of a recipe; what is prepared already is taken as it is.
+
+    Raises:
+        ValueError: a set was prepared by another recipe.
+    """
+    for name, settings in recipe.sets.items():
+        folder = work / "stores" / name
+        noted = work / "stores" / f"{name}.json"
+        told = _what_prepares(name, settings)
+        if not (folder / MANIFEST).is_file():
+            source = data / (settings.folder or name)
+            if settings.synthetic:
+                source = _draw(work / "drawn" / name, settings)
+            prepare(
+                source,
+                folder,
+                splits=["train"] if settings.use == "train" else None,
+                cell_types=settings.cell_types or None,
+                val_share=settings.shares[0],
+                test_share=settings.shares[1],
+            )
+            write_text(noted, json.dumps(told))
+        elif not noted.is_file() or json.loads(noted.read_text("utf-8")) != told:
+            raise ValueError(
+                f"{folder}: not prepared as the recipe says now; remove it (and "
+                f"{work / 'drawn' / name}, if it is there) to have it made again"
+            )
+        store = open_store(folder)
+        yield Part(name, settings, _for_test(store) if settings.use == "test" else store)
+
+
+def _what_prepares(name: str, settings: ImageSet) -> dict[str, Any]:
+    """Return what a prepared set depends on."""
+    told = settings.model_dump(
+        mode="json", include={"synthetic", "shape", "seed", "shares", "cell_types"}
+    )
+    drawn = bool(settings.synthetic)
+    use = settings.use if drawn or settings.use == "train" else "all"
+    return told | {"folder": settings.folder or name, "use": use}
+
+
+def _draw(folder: Path, settings: ImageSet) -> Path:
+    if not folder.exists():
+        n = settings.synthetic
+        images = {"test": n} if settings.use == "test" else n
+        write_synthetic(folder, images=images, seed=settings.seed, shape=settings.shape)
+    return folder
+
+
+def _for_test(store: Store) -> Store:
+    """Return the test images; all as such, of a store without splits."""
+    whole = {record.split for record in store.records} == {"all"}
+    tests = [r for r in store.records if whole or r.split == "test"]
+    return store.subset(replace(record, split="test") for record in tests)
