@@ -81,6 +81,18 @@ def test_readings_name_the_best_and_what_cannot_be_told_apart() -> None:
     assert "changes the scores by +0.100" in said
 
 
+def test_tuned_thresholds_are_what_a_study_speaks_of() -> None:
+    first, second = "inner_distance+pixelwise", "pixelwise"
+    as_set = _of_seeds({first: [0.2, 0.22, 0.18], second: [0.4, 0.42, 0.38]})
+    tuned = _of_seeds({first: [0.5, 0.52, 0.48], second: [0.3, 0.33, 0.27]})
+    tuned.loc[tuned["decode"] == "set", "decode"] = "tuned"
+    table = pd.concat([as_set, tuned[tuned["decode"] == "tuned"]], ignore_index=True)
+    said = " ".join(readings(table, "transforms"))
+    assert f"Best by object F1 at IoU 0.5: {first}, 0.500" in said
+    assert "thresholds tuned on each run's val images" in said
+    assert "tuned" not in " ".join(readings(as_set, "transforms"))
+
+
 def test_the_next_doubling_follows_the_law() -> None:
     rows = []
     for cells in (100, 400, 1600):

@@ -19,7 +19,7 @@ from cellshed.report.drawing import (
 )
 from cellshed.report.figures import curves
 from cellshed.report.study_law import CELLS, fit_law
-from cellshed.report.study_numbers import Choice, costs, matrix, means, scores
+from cellshed.report.study_numbers import Choice, costs, decodes, matrix, means, scores, told
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -131,11 +131,6 @@ def best_so_far(values: Sequence[float], title: str) -> Figure:
     return figure
 
 
-def decodes(table: "DataFrame") -> list[str]:
-    """Return which decode settings the table has scores of: set, and perhaps tuned."""
-    return [str(name) for name in table["decode"].dropna().unique() if name]
-
-
 def _sizes(table: "DataFrame") -> Drawn:
     words = {"with": "all cells", "without": "without small objects"}
     return {
@@ -149,11 +144,11 @@ def _sizes(table: "DataFrame") -> Drawn:
 
 
 def _cell_types(table: "DataFrame") -> Drawn:
-    groups, types, rows = matrix(table, Choice())
+    groups, types, rows = matrix(table, told(table))
     own = {
-        group: means(table, Choice(cell_type=group))[group]
+        group: means(table, told(table, cell_type=group))[group]
         for group in groups
-        if group in means(table, Choice(cell_type=group))
+        if group in means(table, told(table, cell_type=group))
     }
     return {
         "f1-own-type": grouped_bars({"own": own}, "Trained and tested on one cell type", OBJECT_F1),
@@ -163,8 +158,8 @@ def _cell_types(table: "DataFrame") -> Drawn:
 
 def _backbones(table: "DataFrame") -> Drawn:
     words = {"f1@0.50": OBJECT_F1, "pixel.f1": "pixel F1", "pixel.iou": "pixel IoU"}
-    bars = {word: means(table, Choice(metric)) for metric, word in words.items()}
-    times, found = costs(table, "seconds_per_step"), means(table, Choice())
+    bars = {word: means(table, told(table, metric)) for metric, word in words.items()}
+    times, found = costs(table, "seconds_per_step"), means(table, told(table))
     points = {g: (times[g].value, found[g].value) for g in found if g in times}
     drawn = {
         "scores": grouped_bars(bars, "Scores by backbone", "score"),
@@ -194,7 +189,7 @@ def _learning_curves(table: "DataFrame") -> Figure:
 
 
 def _dataset_size(table: "DataFrame") -> Drawn:
-    found = scores(table, Choice())
+    found = scores(table, told(table))
     cells = table[(table["set"] == "data") & (table["metric"] == CELLS)].set_index("run")["value"]
     points = [
         (float(cells[r]), float(v)) for r, v in zip(found["run"], found["value"], strict=True)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from cellshed.metrics.comparison import PowerLaw, fit_power_law
-from cellshed.report.study_numbers import Choice, scores
+from cellshed.report.study_numbers import scores, told
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -16,7 +16,7 @@ def fit_law(table: "DataFrame") -> PowerLaw | None:
 
     Each run is a point. Runs without any error or cells can't be placed and are left out.
     """
-    found = scores(table, Choice())
+    found = scores(table, told(table))
     cells = table[(table["set"] == "data") & (table["metric"] == CELLS)].set_index("run")["value"]
     points = [
         (float(cells[run]), 1 - float(score))

@@ -37,6 +37,19 @@ class Comparison:
     """seeds or images: what was drawn at random."""
 
 
+def decodes(table: "DataFrame") -> list[str]:
+    """Return which decode settings the table has scores of: set, and perhaps tuned."""
+    return [str(name) for name in table["decode"].dropna().unique() if name]
+
+
+def told(table: "DataFrame", metric: str = F1, small: str = "with", cell_type: str = "") -> Choice:
+    """Return the scores that a study speaks of: with tuned thresholds, where they were tuned.
+
+    Thresholds that are alike for all runs suit some of them better than others.
+    """
+    return Choice(metric, small, "tuned" if "tuned" in decodes(table) else "set", cell_type)
+
+
 def scores(table: "DataFrame", choice: Choice) -> "DataFrame":
     """Return the pooled test scores of a choice, one row a run."""
     return table[

@@ -12,8 +12,8 @@ from cellshed.report.drawing import save
 from cellshed.report.html import page
 from cellshed.report.markup import Child, Html, join, number, table, tag
 from cellshed.report.score_sections import OBJECT_F1, SCORES, figure_row
-from cellshed.report.study_figures import FIGURES, decodes
-from cellshed.report.study_numbers import Choice, comparisons, costs, means
+from cellshed.report.study_figures import FIGURES
+from cellshed.report.study_numbers import Choice, comparisons, costs, decodes, means, told
 from cellshed.report.study_readings import readings
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _score_tables(results: "DataFrame") -> Html:
 
 
 def _comparisons(results: "DataFrame") -> Html:
-    pairs = comparisons(results, Choice())
+    pairs = comparisons(results, told(results))
     if not pairs:
         return tag("p", "There are no two groups with images or seeds in common.", class_="note")
     note = (

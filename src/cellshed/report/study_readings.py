@@ -7,7 +7,7 @@ import numpy as np
 
 from cellshed.metrics.comparison import Mean
 from cellshed.report.study_law import CELLS, fit_law
-from cellshed.report.study_numbers import Choice, Comparison, comparisons, costs, matrix, means
+from cellshed.report.study_numbers import Comparison, comparisons, costs, matrix, means, told
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -19,7 +19,7 @@ _F1 = "object F1 at IoU 0.5"
 
 def readings(table: "DataFrame", study: str) -> list[str]:
     """Return what was found, a sentence each, then how far it can be trusted."""
-    found = means(table, Choice())
+    found = means(table, told(table))
     if not found:
         return ["No run was scored."]
     return [*_ranking(table, found), *_OWN.get(study, _nothing)(table), *_caveats(table, found)]
@@ -38,7 +38,7 @@ def _ranking(table: "DataFrame", found: dict[str, Mean]) -> list[str]:
     if len(found) < 2:
         return said
     first = next(iter(found))
-    pairs = comparisons(table, Choice())
+    pairs = comparisons(table, told(table))
     if best != first:
         said.append(f"The study's first, {first}, reaches {words(found[first])}.")
     against = [pair for pair in pairs if best in (pair.first, pair.second)]
@@ -53,7 +53,7 @@ def _ranking(table: "DataFrame", found: dict[str, Mean]) -> list[str]:
 
 def _transforms(table: "DataFrame") -> list[str]:
     """Say what the paper concludes: inner distance with pixelwise is best, others add nothing."""
-    found = means(table, Choice())
+    found = means(table, told(table))
     have = {g: m.value for g, m in found.items() if "inner_distance" in g.split("+")}
     lack = {g: m.value for g, m in found.items() if "inner_distance" not in g.split("+")}
     said = []
@@ -63,11 +63,11 @@ def _transforms(table: "DataFrame") -> list[str]:
             f"without it {np.mean(list(lack.values())):.3f}. The paper finds inner distance with "
             "pixelwise significantly better than those without inner distance."
         )
-    pairs = {(p.first, p.second): p for p in comparisons(table, Choice())}
+    pairs = {(p.first, p.second): p for p in comparisons(table, told(table))}
     for (first, second), pair in pairs.items():
         if first == "inner_distance+pixelwise":
             said.append(f"{second} against {first}: {_difference(pair)}.")
-    without = means(table, Choice(small="without"))
+    without = means(table, told(table, small="without"))
     shift = [without[g].value - found[g].value for g in found if g in without]
     if shift:
         said.append(
@@ -77,7 +77,7 @@ def _transforms(table: "DataFrame") -> list[str]:
 
 
 def _cell_types(table: "DataFrame") -> list[str]:
-    groups, types, rows = matrix(table, Choice())
+    groups, types, rows = matrix(table, told(table))
     own: list[float] = []
     other: list[float] = []
     for group, row in zip(groups, rows, strict=True):
@@ -95,7 +95,7 @@ def _cell_types(table: "DataFrame") -> list[str]:
 def _backbones(table: "DataFrame") -> list[str]:
     said = []
     for name, mean in costs(table, "parameters").items():
-        pixel, iou = means(table, Choice("pixel.f1")), means(table, Choice("pixel.iou"))
+        pixel, iou = means(table, told(table, "pixel.f1")), means(table, told(table, "pixel.iou"))
         times = costs(table, "seconds_per_step")
         time = f", {1000 * times[name].value:,.0f} ms a step" if name in times else ""
         if name in pixel and name in iou:
@@ -157,6 +157,8 @@ def _caveats(table: "DataFrame", found: dict[str, Mean]) -> list[str]:
         f"Each run was tested on {_range(images.tolist())} images and trained on "
         f"{_range([mean.value for mean in trained.values()])}."
     ]
+    if told(table).decode == "tuned":
+        said.append("All scores here are those with thresholds tuned on each run's val images.")
     if seeds < 2:
         said.append(
             "One seed: intervals and tests are over test images and say nothing of how another "
