@@ -120,7 +120,7 @@ def _step(
     optimizer = torch.optim.Adam(net.parameters(), 1e-4)
 
     def step() -> None:
-        losses = head_losses(net.logits(image), targets, config.training.class_weights)
+        losses = head_losses(net.logits(image), targets, config.training)
         optimizer.zero_grad()
         sum(weights[name] * loss for name, loss in losses.items()).backward()
         optimizer.step()

@@ -171,6 +171,9 @@ class TrainingSettings(Settings):
     """Factor of a head's loss, by head name; a head's own default where it isn't given."""
     class_weights: Literal["balanced", "none"] = "balanced"
     """balanced: each class weighs as much as every other in a batch, as in the reference."""
+    distance_loss: Literal["linear", "relu"] = "linear"
+    """What a distance head is compared by. relu: its result, as in the reference; a head all of
+    whose results fall below zero then learns nothing any more. linear: its value before."""
     val_every: Positive = 1
     """Epochs between validations."""
     val_images: Annotated[int, Field(ge=0)] = 0

@@ -311,9 +311,10 @@ def test_training_steps_equal_the_recorded_ones(reference: Path) -> None:
     net = build_model(ModelSettings(backbone="featurenet")).train()
     _set_network(net, weights)
     optimizer = KerasAdam(net.parameters(), lr=5e-4)
-    factors = loss_weights(tuple(HEADS), TrainingSettings())
+    settings = TrainingSettings(distance_loss="relu")
+    factors = loss_weights(tuple(HEADS), settings)
     for step, (total, *parts) in enumerate(recorded):
-        losses = head_losses(net.logits(x), {"inner_distance": y0, "pixelwise": y1}, "balanced")
+        losses = head_losses(net.logits(x), {"inner_distance": y0, "pixelwise": y1}, settings)
         scaled = [factors[name] * losses[name] for name in HEADS]
         # A ReLU or maximum that rounding decides the other way: it grows from step to step.
         near = {"rel": 1e-5 if step == 0 else 1e-3 if step < 3 else 4e-2}

@@ -65,10 +65,22 @@ def test_cross_entropy_without_a_class_equals_the_recording(reference: Path) -> 
     assert loss.item() == pytest.approx(expected, rel=2e-6)
 
 
-def test_distances_are_clamped_at_zero_before_comparison() -> None:
+def test_distances_are_clamped_at_zero_before_comparison_if_asked_for() -> None:
     logits = {"inner_distance": torch.full((1, 1, 2, 2), -3.0)}
     targets = {"inner_distance": torch.zeros(1, 1, 2, 2)}
-    assert head_losses(logits, targets, "none")["inner_distance"].item() == 0.0
+    settings = TrainingSettings(distance_loss="relu")
+    assert head_losses(logits, targets, settings)["inner_distance"].item() == 0.0
+    assert head_losses(logits, targets, TrainingSettings())["inner_distance"].item() == 9.0
+
+
+def test_a_head_below_zero_still_learns() -> None:
+    logits = torch.full((1, 1, 2, 2), -3.0, requires_grad=True)
+    targets = {"inner_distance": torch.ones(1, 1, 2, 2)}
+    for kind, slope in (("relu", 0.0), ("linear", 2 * (-3 - 1) / 4)):
+        settings = TrainingSettings.model_validate({"distance_loss": kind})
+        loss = head_losses({"inner_distance": logits}, targets, settings)["inner_distance"]
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert (gradient == slope).all()
 
 
 def test_default_and_given_loss_weights() -> None:

@@ -219,7 +219,7 @@ class Trainer:
         targets = {name: t.to(device) for name, t in batch["targets"].items()}
         with self.accelerator.autocast():
             logits = self.model(image)
-        losses = head_losses(logits, targets, self.settings.class_weights)
+        losses = head_losses(logits, targets, self.settings)
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
         values = {"loss": total.item()} | {f"loss_{k}": v.item() for k, v in losses.items()}
         if not np.isfinite(values["loss"]):

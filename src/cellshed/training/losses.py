@@ -48,16 +48,19 @@ def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None)
 
 
 def head_losses(
-    logits: Mapping[str, Tensor], targets: Mapping[str, Tensor], class_weights: str
+    logits: Mapping[str, Tensor], targets: Mapping[str, Tensor], settings: TrainingSettings
 ) -> dict[str, Tensor]:
     """Return each head's unscaled loss.
 
     Args:
         logits: head name -> (N, C, H, W), before activation.
         targets: head name -> (N, C, H, W).
-        class_weights: "balanced" or "none".
+        settings: class_weights and distance_loss matter.
     """
-    return {name: _loss(name, logits[name], targets[name], class_weights) for name in logits}
+    return {
+        name: _KINDS[TARGETS[name].loss](logits[name].float(), targets[name], settings)
+        for name in logits
+    }
 
 
 def loss_weights(heads: tuple[str, ...], settings: TrainingSettings) -> dict[str, float]:
@@ -75,20 +78,17 @@ def loss_weights(heads: tuple[str, ...], settings: TrainingSettings) -> dict[str
     }
 
 
-def _mse_of_logits(logits: Tensor, target: Tensor, class_weights: str) -> Tensor:
-    return squared_error(functional.relu(logits), target)
+def _mse_of_logits(logits: Tensor, target: Tensor, settings: TrainingSettings) -> Tensor:
+    found = functional.relu(logits) if settings.distance_loss == "relu" else logits
+    return squared_error(found, target)
 
 
-def _cross_entropy_of_logits(logits: Tensor, target: Tensor, class_weights: str) -> Tensor:
-    weights = balancing_weights(target) if class_weights == "balanced" else None
+def _cross_entropy_of_logits(logits: Tensor, target: Tensor, settings: TrainingSettings) -> Tensor:
+    weights = balancing_weights(target) if settings.class_weights == "balanced" else None
     return cross_entropy(logits, target, weights)
 
 
-_KINDS: dict[str, Callable[[Tensor, Tensor, str], Tensor]] = {
+_KINDS: dict[str, Callable[[Tensor, Tensor, TrainingSettings], Tensor]] = {
     "mse": _mse_of_logits,
     "cross_entropy": _cross_entropy_of_logits,
 }
-
-
-def _loss(name: str, logits: Tensor, target: Tensor, class_weights: str) -> Tensor:
-    return _KINDS[TARGETS[name].loss](logits.float(), target, class_weights)

@@ -73,7 +73,7 @@ def _loss(maps: Maps, labels: NDArray[np.int32], config: Config) -> float:
         for name, target in encode_targets(labels, config.model.heads, config.targets).items()
     }
     logits = {name: _logits(name, maps[name]) for name in targets}
-    losses = head_losses(logits, targets, config.training.class_weights)
+    losses = head_losses(logits, targets, config.training)
     weights = loss_weights(config.model.heads, config.training)
     return sum(weights[name] * loss.item() for name, loss in losses.items())
 
