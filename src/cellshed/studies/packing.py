@@ -132,11 +132,11 @@ def _check_run(run: Path, config: Config) -> None:
 def _origin(run: Path, name: str, recipes: Path, parts: Sequence[Part]) -> dict[str, Any]:
     """Return what is needed to make the model again."""
     files = [stage.settings for stage in stages(name, recipes)]
-    text = "".join(load_config(recipes / file).model_dump_json() for file in files)
+    text = b"".join((recipes / file).read_bytes() for file in files)
     return {
         "commit": str(read_environment(run).get("commit", "unknown")),
         "settings": files,
-        "settings_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "settings_sha256": hashlib.sha256(text).hexdigest(),
         "sets": {part.name: _describe(part) for part in parts},
     }
 
