@@ -74,7 +74,7 @@ def test_readings_name_the_best_and_what_cannot_be_told_apart() -> None:
     first, second = "inner_distance+pixelwise", "outer_distance+pixelwise"
     table = _of_seeds({first: [0.5, 0.52, 0.48], second: [0.3, 0.33, 0.27], "b": [0.6, 0.4, 0.49]})
     said = " ".join(readings(table, "transforms"))
-    assert f"Best by object F1 at IoU 0.5: {first}, 0.500" in said
+    assert f"Best by object F1 at IoU 0.5 over all test images: {first}, 0.500" in said
     assert f"differs (paired test, corrected p < 0.05) from {second}" in said
     assert "can't be told apart from b" in said
     assert "over 3 seeds" in said
@@ -88,7 +88,7 @@ def test_tuned_thresholds_are_what_a_study_speaks_of() -> None:
     tuned.loc[tuned["decode"] == "set", "decode"] = "tuned"
     table = pd.concat([as_set, tuned[tuned["decode"] == "tuned"]], ignore_index=True)
     said = " ".join(readings(table, "transforms"))
-    assert f"Best by object F1 at IoU 0.5: {first}, 0.500" in said
+    assert f"Best by object F1 at IoU 0.5 over all test images: {first}, 0.500" in said
     assert "thresholds tuned on each run's val images" in said
     assert "tuned" not in " ".join(readings(as_set, "transforms"))
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from pathlib import Path
+from textwrap import fill
 from typing import Any, ParamSpec, TypeAlias
 
 from cellshed.files import whole_file
@@ -82,6 +83,10 @@ def height_of(rows: int, groups: int) -> float:
     return 0.7 + max(rows, 3) * (0.12 + 0.15 * groups) + (0.25 if groups > 1 else 0)
 
 
+_NAME = 26
+"""Letters in a line of a row's name; longer names are broken, so that the bars keep their room."""
+
+
 def interval_bars(
     series: Mapping[str, Mapping[str, Interval]], title: str, xlabel: str = ""
 ) -> Figure:
@@ -108,7 +113,7 @@ def interval_bars(
                 axis.plot(ends, [place + y] * 2, color=INK, linewidth=1.2, zorder=4)
                 end = max(end, ends[1])
             write_beside(axis, end, place + y, "none" if value is None else f"{value:.2f}")
-    axis.set_yticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), [fill(name, _NAME) for name in names])
     axis.set(xlim=(0, 1.08), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel=xlabel)
     axis.grid(visible=False, axis="y")
     axis.invert_yaxis()

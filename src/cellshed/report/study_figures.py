@@ -39,7 +39,7 @@ def grouped_bars(series: Mapping[str, Mapping[str, Mean]], title: str, xlabel: s
     """
     intervals = {
         word: {
-            name.replace("_", " "): (mean.value, mean.low, mean.high)
+            name.replace("_", " ").replace("+", " + "): (mean.value, mean.low, mean.high)
             for name, mean in of_series.items()
         }
         for word, of_series in series.items()

@@ -34,7 +34,7 @@ def words(mean: Mean) -> str:
 
 def _ranking(table: "DataFrame", found: dict[str, Mean]) -> list[str]:
     best = max(found, key=lambda group: found[group].value)
-    said = [f"Best by {_F1}: {best}, {words(found[best])}."]
+    said = [f"Best by {_F1} over all test images: {best}, {words(found[best])}."]
     if len(found) < 2:
         return said
     first = next(iter(found))
