@@ -171,9 +171,10 @@ class TrainingSettings(Settings):
     """Factor of a head's loss, by head name; a head's own default where it isn't given."""
     class_weights: Literal["balanced", "none"] = "balanced"
     """balanced: each class weighs as much as every other in a batch, as in the reference."""
-    distance_loss: Literal["linear", "relu"] = "linear"
+    distance_loss: Literal["one_sided", "relu"] = "one_sided"
     """What a distance head is compared by. relu: its result, as in the reference; a head all of
-    whose results fall below zero then learns nothing any more. linear: its value before."""
+    whose results fall below zero then learns nothing any more. one_sided: the value before the
+    ReLU where the target is above zero, the result elsewhere; such a head can't die."""
     val_every: Positive = 1
     """Epochs between validations."""
     val_images: Annotated[int, Field(ge=0)] = 0

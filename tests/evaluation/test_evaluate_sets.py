@@ -322,6 +322,7 @@ def test_images_and_cells_are_scored_at_another_scale(tmp_path, scale, factor):
     iio.imwrite(tmp_path / "truth/images/a.png", ((true > 0) * 255).astype(np.uint8))
     found = run(tmp_path, pred=Bright(), scale=scale)
     assert found["scale"] == scale
+    assert headline(found)[0].endswith(f"images and true cells enlarged {scale} times")
     assert found["images"][0]["height"] == 40 * scale
     assert found["pooled"]["thresholds"]["0.75"]["f1"] == 1
     written = read_labels(tmp_path / "out/labels/a.tif")

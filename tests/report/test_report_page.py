@@ -116,7 +116,7 @@ def test_names_are_escaped(page: str) -> None:
 def test_hostile_texts_in_result_files_stay_texts(folders: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(folders["one"], tmp_path / "r")
     scores = json.loads((tmp_path / "r" / "scores.json").read_text())
-    scores["truth"] = scores["pred"] = scores["confidence"] = HOSTILE
+    scores["truth"] = scores["pred"] = scores["confidence"] = scores["scale"] = HOSTILE
     scores["model"] = {"name": HOSTILE, "licence": HOSTILE, "data": {"train": [{"hash": HOSTILE}]}}
     for image in scores["images"]:
         image["name"] = image["cell_type"] = HOSTILE
@@ -195,6 +195,16 @@ def test_a_run_alone_and_one_just_begun_make_a_page(tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text("utf-8")
     assert "No epoch is finished yet" in text
     assert "lr: 0.125" in text
+
+
+def test_scores_at_another_scale_say_so(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["one"], tmp_path / "r")
+    path = tmp_path / "r" / "scores.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"scale": 0.75}))
+    for folder, expected in ((folders["one"], False), (tmp_path / "r", True)):
+        report(folder, tmp_path / "report.html")
+        text = (tmp_path / "report.html").read_text("utf-8")
+        assert ("images enlarged" in text and "0.75 times" in text) == expected
 
 
 def test_scores_without_a_single_cell_make_a_page(tmp_path: Path) -> None:

@@ -65,18 +65,20 @@ def test_cross_entropy_without_a_class_equals_the_recording(reference: Path) -> 
     assert loss.item() == pytest.approx(expected, rel=2e-6)
 
 
-def test_distances_are_clamped_at_zero_before_comparison_if_asked_for() -> None:
-    logits = {"inner_distance": torch.full((1, 1, 2, 2), -3.0)}
-    targets = {"inner_distance": torch.zeros(1, 1, 2, 2)}
-    settings = TrainingSettings(distance_loss="relu")
-    assert head_losses(logits, targets, settings)["inner_distance"].item() == 0.0
-    assert head_losses(logits, targets, TrainingSettings())["inner_distance"].item() == 9.0
+@pytest.mark.parametrize(("kind", "expected"), [("relu", 1 / 4), ("one_sided", 16 / 4)])
+def test_distances_below_zero_count_only_inside_cells(kind: str, expected: float) -> None:
+    # Background found as -3 is right; a cell's 1 found as -3 is wrong by 1, or by 4.
+    logits = {"inner_distance": torch.tensor([[[[-3.0, -3.0], [-3.0, -3.0]]]])}
+    targets = {"inner_distance": torch.tensor([[[[0.0, 0.0], [0.0, 1.0]]]])}
+    settings = TrainingSettings.model_validate({"distance_loss": kind})
+    loss = head_losses(logits, targets, settings)["inner_distance"]
+    assert loss.item() == expected
 
 
 def test_a_head_below_zero_still_learns() -> None:
     logits = torch.full((1, 1, 2, 2), -3.0, requires_grad=True)
     targets = {"inner_distance": torch.ones(1, 1, 2, 2)}
-    for kind, slope in (("relu", 0.0), ("linear", 2 * (-3 - 1) / 4)):
+    for kind, slope in (("relu", 0.0), ("one_sided", 2 * (-3 - 1) / 4)):
         settings = TrainingSettings.model_validate({"distance_loss": kind})
         loss = head_losses({"inner_distance": logits}, targets, settings)["inner_distance"]
         (gradient,) = torch.autograd.grad(loss, logits)

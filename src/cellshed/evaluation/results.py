@@ -38,9 +38,11 @@ def headline(results: dict[str, Any]) -> list[str]:
     pooled = results["pooled"]
     ends = pooled["intervals"]
     at = pooled["thresholds"]
+    scale = results.get("scale", 1)
+    scaled = "" if scale == 1 else f", images and true cells enlarged {scale:g} times"
     lines = [
         f"{len(results['images'])} images, {pooled['n_true']:,} true cells, "
-        f"{pooled['n_pred']:,} predicted",
+        f"{pooled['n_pred']:,} predicted{scaled}",
         f"object F1 at IoU 0.5: {_with_ends(at['0.50']['f1'], ends.get('f1@0.50'))}, "
         f"precision {_text(at['0.50']['precision'])}, recall {_text(at['0.50']['recall'])}",
         f"object F1 at IoU 0.75: {_with_ends(at['0.75']['f1'], ends.get('f1@0.75'))}; mean AP "

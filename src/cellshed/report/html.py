@@ -155,6 +155,7 @@ def _result_origin(result: Result) -> dict[str, str]:
     return {
         f"result {result.name}": str(result.path),
         "truth": ", split ".join(str(tree[key]) for key in ("truth", "split") if tree.get(key)),
+        "images enlarged": "" if tree.get("scale", 1) == 1 else f"{tree['scale']} times",
         "predicted cells": str(tree.get("pred", "")),
         "model": str(model.get("name", "")),
         "model trained on": _data(model),

@@ -79,7 +79,9 @@ def loss_weights(heads: tuple[str, ...], settings: TrainingSettings) -> dict[str
 
 
 def _mse_of_logits(logits: Tensor, target: Tensor, settings: TrainingSettings) -> Tensor:
-    found = functional.relu(logits) if settings.distance_loss == "relu" else logits
+    found = functional.relu(logits)
+    if settings.distance_loss == "one_sided":
+        found = torch.where(target > 0, logits, found)
     return squared_error(found, target)
 
 
