@@ -121,6 +121,23 @@ def test_the_transfer_matrix_has_a_row_for_each_training() -> None:
     assert scores[1][0] != scores[1][0]
 
 
+def test_models_of_cell_types_are_told_by_their_own_type_and_not_ranked() -> None:
+    rows = [
+        _row(group, 0, metric, value, **more)
+        for group, scores in (("a", (0.8, 0.1)), ("b", (0.3, 0.7)))
+        for metric, value, more in (
+            *(("f1@0.50", s, {"cell_type": t}) for s, t in zip(scores, "ab", strict=True)),
+            ("f1@0.50", 0.5, {}),
+            ("train_images", 20, {"set": "data", "decode": None}),
+            ("tp@0.50", 3, {"image": "0/a"}),
+        )
+    ]
+    said = " ".join(readings(_table(rows), "cell-types"))
+    assert "on the type it was trained on, object F1 at IoU 0.5: a 0.800 and b 0.700." in said
+    assert "on the type trained on 0.750, on other types 0.200." in said
+    assert "Best by" not in said
+
+
 def test_the_page_is_whole_and_drawn_from_the_table_alone(tmp_path: Path) -> None:
     table = _of_seeds({"a<b": [0.5, 0.6], "c": [0.7, 0.8]})
     tree = {"study": "levels", "options": {"preset": "cpu"}, "stores": [], "unfinished": 1}
