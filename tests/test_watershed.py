@@ -384,6 +384,23 @@ def test_confidence_ranks_doubtful_cells_below_clear_ones():
     assert found[5] < clear[3]
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 1.0])
+def test_cells_below_the_confidence_threshold_are_dropped(threshold):
+    labels = discs(touching=False)
+    maps = as_maps(labels, ("inner_distance", "pixelwise"))
+    for label, share in ((1, 0.5), (2, 0.8), (3, 0.95)):
+        maps["pixelwise"][labels == label] *= share
+    every = decode(maps, DecodeSettings())
+    sure = confidence(every, maps, DecodeSettings())
+    settings = DecodeSettings(confidence_threshold=threshold)
+    found = decode(maps, settings)
+    kept = np.flatnonzero(sure >= threshold) + 1
+    assert found.dtype == np.int32
+    assert ((found > 0) == np.isin(every, kept)).all()
+    assert np.unique(found[found > 0]).tolist() == list(range(1, len(kept) + 1))
+    assert confidence(found, maps, settings) == pytest.approx(sure[kept - 1])
+
+
 def test_confidence_is_finite_for_missing_labels_and_any_maps():
     labels = np.zeros((6, 6), np.int32)
     labels[0, 0] = 3

@@ -213,6 +213,8 @@ class DecodeSettings(Settings):
     small_objects_threshold: Annotated[int, Field(ge=0)] = 15
     fill_holes_threshold: Annotated[int, Field(ge=0)] = 15
     pixel_expansion: Annotated[int, Field(ge=0)] = 0
+    confidence_threshold: Fraction = 0.0
+    """Cells of a lower raw confidence (see cellshed.watershed.confidence) are dropped; 0: none."""
 
 
 class CalibrationSettings(Settings):

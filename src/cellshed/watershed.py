@@ -136,8 +136,20 @@ def decode(maps: Maps, settings: DecodeSettings) -> Labels:
         ValueError: none of the maps is of use, the one that the settings name isn't there, or
             what `deep_watershed` refuses.
     """
+    labels = _flood(maps, settings)
+    if settings.confidence_threshold == 0:
+        return labels
+    kept = np.concatenate(
+        [[False], confidence(labels, maps, settings) >= settings.confidence_threshold]
+    )
+    numbers = np.cumsum(kept, dtype=np.int32) * kept
+    return numbers[labels]
+
+
+def _flood(maps: Maps, settings: DecodeSettings) -> Labels:
+    """Return the cells of all markers, whatever their confidence."""
     interior = interior_map(maps, settings.edge_weight)
-    options = settings.model_dump(exclude={"markers", "edge_weight"})
+    options = settings.model_dump(exclude={"markers", "edge_weight", "confidence_threshold"})
     name = marker_map(maps, settings)
     if name != "interior":
         return deep_watershed(_distance(maps, name), interior, **options)

@@ -46,6 +46,7 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
     "pixel_expansion": (0, 1),
     "small_objects_threshold": (15, 30, 45, 60, 80, 100),
     "fill_holes_threshold": (15, 100, 1000),
+    "confidence_threshold": (0.0, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4),
 }
 """What is tried for each setting, in this order."""
 TOGETHER = ("edge_weight", "interior_threshold")
