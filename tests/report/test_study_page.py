@@ -93,20 +93,28 @@ def test_tuned_thresholds_are_what_a_study_speaks_of() -> None:
     assert "tuned" not in " ".join(readings(as_set, "transforms"))
 
 
-def test_the_next_doubling_follows_the_law() -> None:
+@pytest.mark.parametrize(("exponent", "then", "change"), [(0.5, "0.912", "+0.037"),
+                                                          (-0.05, "0.247", "-0.026")])  # fmt: skip
+def test_the_next_doubling_follows_the_law(exponent: float, then: str, change: str) -> None:
+    # 1 - 5 / sqrt(1600) = 0.875, and 1 - 5 / sqrt(3200) = 0.912;
+    # 1 - 0.5028 * 1600**0.05 = 0.273, and 1 - 0.5028 * 3200**0.05 = 0.247
+    factor = 5 if exponent > 0 else 0.5028
     rows = []
     for cells in (100, 400, 1600):
-        rows.append(_row(str(cells), 0, "f1@0.50", 1 - 5 * cells**-0.5))
+        rows.append(_row(str(cells), 0, "f1@0.50", 1 - factor * cells**-exponent))
         rows.append(_row(str(cells), 0, "train_cells", cells, set="data", decode=None))
         rows.append(_row(str(cells), 0, "train_images", 20, set="data", decode=None))
         rows.append(_row(str(cells), 0, "tp@0.50", 3, image="0/a"))
     table = _table(rows)
     law = fit_law(table)
     assert law is not None
-    assert law.exponent == pytest.approx(0.5)
+    assert law.exponent == pytest.approx(exponent)
     said = " ".join(readings(table, "dataset-size"))
-    # 1 - 5 / sqrt(1600) = 0.875, and 1 - 5 / sqrt(3200) = 0.912
-    assert "At 1,600 cells the law gives 0.875; twice as many would bring 0.912" in said
+    assert f"goes as cells to the power of {-exponent:.3f} [" in said
+    assert ("isn't certain that more cells help" in said) == (exponent < 0)
+    now = 1 - factor * 1600**-exponent
+    assert f"At 1,600 cells the law gives {now:.3f}; twice as many would bring {then}" in said
+    assert f"a change of {change}." in said
 
 
 def test_the_transfer_matrix_has_a_row_for_each_training() -> None:

@@ -117,13 +117,13 @@ def _dataset_size(table: "DataFrame") -> list[str]:
         return ["Too few sizes to fit a law."]
     cells = max(mean.value for mean in costs(table, CELLS, "data").values())
     now, then = law.error(cells), law.error(2 * cells)
-    sure = "" if law.exponent_low > 0 else " The exponent's interval holds 0: no gain is certain."
+    sure = "" if law.exponent_low > 0 else " So it isn't certain that more cells help at all."
     return [
-        f"The error, 1 - {_F1}, falls as cells to the power of -{law.exponent:.3f} "
-        f"[{law.exponent_low:.3f}, {law.exponent_high:.3f}], over {law.n} runs.{sure}",
+        f"The error, 1 - {_F1}, goes as cells to the power of {-law.exponent:.3f} "
+        f"[{-law.exponent_high:.3f}, {-law.exponent_low:.3f}], over {law.n} runs.{sure}",
         f"At {cells:,.0f} cells the law gives {1 - now[0]:.3f}; twice as many would bring "
-        f"{1 - then[0]:.3f} [{1 - then[2]:.3f}, {1 - then[1]:.3f}], a gain of "
-        f"{now[0] - then[0]:.3f}.",
+        f"{1 - then[0]:.3f} [{1 - then[2]:.3f}, {1 - then[1]:.3f}], a change of "
+        f"{now[0] - then[0]:+.3f}.",
     ]
 
 

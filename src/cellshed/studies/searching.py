@@ -18,6 +18,7 @@ from cellshed.studies.folder import RunPlace, describe_stores, task_of
 from cellshed.studies.plan import Part, Run
 from cellshed.studies.pools import Pool
 from cellshed.studies.runner import Listener, Options, Standing, begin, settle, write_results
+from cellshed.training.optimizers import WITHOUT_DECAY
 
 TRIALS = 30
 FRACTION = 0.05
@@ -145,7 +146,10 @@ def suggest(trial: Any, config: Config) -> dict[str, Any]:
         "training.epochs": trial.suggest_categorical("training.epochs", epochs),
     }
     for name, values in CHOICES.items():
-        chosen[name] = trial.suggest_categorical(name, list(values))
+        if name == "training.weight_decay" and chosen["training.optimizer"] in WITHOUT_DECAY:
+            chosen[name] = 0.0
+        else:
+            chosen[name] = trial.suggest_categorical(name, list(values))
     return chosen
 
 

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from cellshed.config import TrainingSettings
 
+WITHOUT_DECAY = ("keras-adam",)
+"""Optimisers that know no weight decay."""
+
 
 class KerasAdam(torch.optim.Optimizer):
     """Adam as Keras 2.8 computes it.
@@ -71,7 +74,7 @@ def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim
         {"params": [p for p in params if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if settings.optimizer == "keras-adam":
+    if settings.optimizer in WITHOUT_DECAY:
         if settings.weight_decay:
             raise ValueError(
                 f"training.weight_decay = {settings.weight_decay}: keras-adam has none; "
