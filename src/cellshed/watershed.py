@@ -139,11 +139,11 @@ def decode(maps: Maps, settings: DecodeSettings) -> Labels:
     labels = _flood(maps, settings)
     if settings.confidence_threshold == 0:
         return labels
-    kept = np.concatenate(
-        [[False], confidence(labels, maps, settings) >= settings.confidence_threshold]
-    )
-    numbers = np.cumsum(kept, dtype=np.int32) * kept
-    return numbers[labels]
+    doubtful = confidence(labels, maps, settings) < settings.confidence_threshold
+    numbers = np.cumsum(~doubtful, dtype=np.int32)
+    numbers[doubtful] = 0
+    kept: Labels = np.concatenate([[0], numbers]).astype(np.int32)[labels]
+    return kept
 
 
 def _flood(maps: Maps, settings: DecodeSettings) -> Labels:
