@@ -28,6 +28,7 @@ from cellshed.config import DecodeSettings, nearest
 from cellshed.flood import watershed
 from cellshed.maxima import h_maxima, label_peaks, peak_local_max
 from cellshed.regions import connected_components, erode_edges, whole_pixels
+from cellshed.scale import keep_present
 from cellshed.smooth import gaussian
 from cellshed.tidy import drop_small, fill_holes
 
@@ -140,10 +141,8 @@ def decode(maps: Maps, settings: DecodeSettings) -> Labels:
     if settings.confidence_threshold == 0:
         return labels
     doubtful = confidence(labels, maps, settings) < settings.confidence_threshold
-    numbers = np.cumsum(~doubtful, dtype=np.int32)
-    numbers[doubtful] = 0
-    kept: Labels = np.concatenate([[0], numbers]).astype(np.int32)[labels]
-    return kept
+    labels[np.concatenate([[False], doubtful])[labels]] = 0
+    return keep_present(labels)[0]
 
 
 def _flood(maps: Maps, settings: DecodeSettings) -> Labels:
