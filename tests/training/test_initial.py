@@ -50,6 +50,29 @@ def test_what_the_settings_do_not_say_comes_from_the_initial_model(initial: Path
     assert config.training.lr == load_config("finetune").training.lr
 
 
+def test_heads_may_be_added_and_left_out(initial: Path, tiny_store: Store, tmp_path: Path) -> None:
+    assert read_card(initial).model.heads == ("inner_distance", "pixelwise")
+    heads = "model.heads=[outer_distance, pixelwise]"
+    still = load_config("finetune", [heads, "training.lr=1e-12", "training.ema=0", *FEW_STEPS])
+    train(still, tiny_store, tmp_path / "run", init=initial)
+    before = load_file(initial / "model.safetensors")
+    after = load_file(tmp_path / "run" / "last" / "model.safetensors")
+    shared = {name for name in before if not name.startswith("heads.inner_distance.")}
+    assert shared == {name for name in after if not name.startswith("heads.outer_distance.")}
+    assert len(after) > len(shared)
+    for name in shared:
+        assert np.allclose(after[name].float(), before[name].float(), atol=1e-6), name
+
+
+def test_none_of_the_heads_may_be_new(initial: Path, tiny_store: Store, tmp_path: Path) -> None:
+    other = load_config(
+        "finetune",
+        ["model.heads=[outer_distance, foreground]", "training.loss_weights={}", *FEW_STEPS],
+    )
+    with pytest.raises(ValueError, match="the weights belong to other model settings"):
+        train(other, tiny_store, tmp_path / "run", init=initial)
+
+
 def test_training_never_ends_with_a_worse_model_on_val(
     initial: Path, tiny_store: Store, tmp_path: Path
 ) -> None:
