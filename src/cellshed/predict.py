@@ -22,7 +22,7 @@ from cellshed.scale import (
     resize_labels,
     zoomed,
 )
-from cellshed.watershed import confidence, decode
+from cellshed.watershed import decode_with_confidence
 
 Diameter = float | Literal["auto"] | None
 """Mean diameter in pixels of the cells in an image; None: not told."""
@@ -158,8 +158,7 @@ class Segmenter:
         best, most = None, float("-inf")
         for zoom in ZOOMS:
             maps = self._maps_at(image, channel, zoom)
-            labels = decode(maps, self.card.decode)
-            sure = confidence(labels, maps, self.card.decode)
+            _, sure = decode_with_confidence(maps, self.card.decode)
             mean = float(sure.mean()) if len(sure) else 0.0
             mean += HOME_ADVANTAGE if zoom == 1 else 0.0
             if mean > most:
@@ -201,8 +200,7 @@ class Segmenter:
             changes: fields of DecodeSettings that differ from the model's own.
         """
         settings = self.decode_settings(**changes)
-        labels = decode(maps, settings)
-        sure = confidence(labels, maps, settings)
+        labels, sure = decode_with_confidence(maps, settings)
         if self.card.calibration is not None:
             sure = calibrate(sure, self.card.calibration)
         if shape is not None and shape != labels.shape:

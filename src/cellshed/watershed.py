@@ -137,12 +137,26 @@ def decode(maps: Maps, settings: DecodeSettings) -> Labels:
         ValueError: none of the maps is of use, the one that the settings name isn't there, or
             what `deep_watershed` refuses.
     """
+    if settings.confidence_threshold > 0:
+        return decode_with_confidence(maps, settings)[0]
+    return _flood(maps, settings)
+
+
+def decode_with_confidence(
+    maps: Maps, settings: DecodeSettings
+) -> tuple[Labels, NDArray[np.float32]]:
+    """Like `decode`, with the `confidence` of each cell, measured before the doubtful are dropped.
+
+    Returns:
+        int32 (H, W), cells 1..n, and float32 (n,).
+    """
     labels = _flood(maps, settings)
-    if settings.confidence_threshold == 0:
-        return labels
-    doubtful = confidence(labels, maps, settings) < settings.confidence_threshold
-    labels[np.concatenate([[False], doubtful])[labels]] = 0
-    return keep_present(labels)[0]
+    sure = confidence(labels, maps, settings)
+    kept = sure >= settings.confidence_threshold
+    if not kept.all():
+        labels[np.concatenate([[False], ~kept])[labels]] = 0
+        labels = keep_present(labels)[0]
+    return labels, sure[kept]
 
 
 def _flood(maps: Maps, settings: DecodeSettings) -> Labels:

@@ -22,8 +22,8 @@ def readings(table: "DataFrame", study: str) -> list[str]:
     found = means(table, told(table))
     if not found:
         return ["No run was scored."]
-    ranking = _ranking(table, found) if study != "cell-types" else []
-    return [*ranking, *_OWN.get(study, _nothing)(table), *_caveats(table, found)]
+    own = [sentence for read in _OWN.get(study, (_ranking,)) for sentence in read(table)]
+    return [*own, *_caveats(table, found)]
 
 
 def words(mean: Mean) -> str:
@@ -33,7 +33,8 @@ def words(mean: Mean) -> str:
     return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
 
 
-def _ranking(table: "DataFrame", found: dict[str, Mean]) -> list[str]:
+def _ranking(table: "DataFrame") -> list[str]:
+    found = means(table, told(table))
     best = max(found, key=lambda group: found[group].value)
     said = [f"Best by {_F1} over all test images: {best}, {words(found[best])}."]
     if len(found) < 2:
@@ -141,16 +142,12 @@ def _search(table: "DataFrame") -> list[str]:
     ]
 
 
-def _nothing(table: "DataFrame") -> list[str]:
-    return []
-
-
-_OWN: dict[str, Callable[["DataFrame"], list[str]]] = {
-    "transforms": _transforms,
-    "cell-types": _cell_types,
-    "backbones": _backbones,
-    "dataset-size": _dataset_size,
-    "search": _search,
+_OWN: dict[str, tuple[Callable[["DataFrame"], list[str]], ...]] = {
+    "transforms": (_ranking, _transforms),
+    "cell-types": (_cell_types,),  # each model knows its own type: a ranking would say nothing
+    "backbones": (_ranking, _backbones),
+    "dataset-size": (_ranking, _dataset_size),
+    "search": (_ranking, _search),
 }
 
 

@@ -31,7 +31,7 @@ from cellshed.report.drawing import save
 from cellshed.report.study_figures import heat_map
 from cellshed.scale import keep_present, resize_labels
 from cellshed.training.split import of_splits
-from cellshed.watershed import confidence, decode
+from cellshed.watershed import decode, decode_with_confidence
 
 Progress = Callable[[int, int], None]
 Image = tuple[Maps, NDArray[Any]]
@@ -163,9 +163,9 @@ def calibration(images: Sequence[Image], settings: DecodeSettings) -> Calibratio
     """Fit what confidences mean on maps with known labels; None if no cells are found in them."""
     raw, right = [], []
     for maps, truth in images:
-        labels = decode(maps, settings)
+        labels, sure = decode_with_confidence(maps, settings)
         found, present = keep_present(resize_labels(labels, truth.shape))
-        raw.append(confidence(labels, maps, settings)[present])
+        raw.append(sure[present])
         right.append(hits(truth, found))
     if not sum(map(len, raw)):
         return None
