@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from safetensors import safe_open
 
 from cellshed.config import load_config, to_yaml
 from cellshed.data.images import write_labels
 from cellshed.data.store import open_store
-from cellshed.model.folder import CARD, WEIGHTS, read_card
+from cellshed.data.synthetic import synthetic_field
+from cellshed.model.folder import CARD, WEIGHTS, find_model, read_card
 from cellshed.predict import load_model
 from cellshed.studies.packing import make_model
 from cellshed.studies.recipes import ImageSet, prepare_sets, read_recipe
@@ -124,6 +126,36 @@ def test_a_set_without_splits_is_parted_by_shares(
     other = recipe.model_copy(update={"sets": {"dealt": image_set}})
     with pytest.raises(ValueError, match=r"dealt: not prepared as the recipe says now; remove it"):
         list(prepare_sets(other, tmp_path / "data", tmp_path / "work"))
+
+
+def test_a_set_without_labels_gets_those_of_the_teacher(recipes: Path, tmp_path: Path) -> None:
+    """Images that the teacher isn't sure of stay out; it is asked once."""
+    images = tmp_path / "data" / "bare"
+    images.mkdir(parents=True)
+    for k in range(2):
+        tifffile.imwrite(images / f"cells{k}.tif", synthetic_field(k, "round", (128, 128))[0])
+    tifffile.imwrite(images / "empty.tif", np.full((96, 96), 128, np.uint8))
+    asked = []
+
+    def teacher() -> Path:
+        asked.append(1)
+        return find_model("phase")
+
+    bare = ImageSet(licence="none", use="train", least_sure=0.3)
+    recipe = read_recipe(recipes, "tiny").model_copy(update={"sets": {"bare": bare}})
+    assert list(prepare_sets(recipe, tmp_path / "data", tmp_path / "work")) == []
+    for _ in range(2):
+        (part,) = prepare_sets(recipe, tmp_path / "data", tmp_path / "work", teacher)
+        assert [(r.name, r.split) for r in part.store.records] == [
+            ("cells0", "all"),
+            ("cells1", "all"),
+        ]
+    assert asked == [1]
+    assert all(record.n_cells > 3 for record in part.store.records)
+
+    sure = recipe.model_copy(update={"sets": {"bare": bare.model_copy(update={"least_sure": 1.0})}})
+    with pytest.raises(ValueError, match=r"ask for less"):
+        list(prepare_sets(sure, tmp_path / "data", tmp_path / "other", teacher))
 
 
 def test_unknown_recipes_offer_the_nearest(recipes: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ on val, and scores them on each set's test images.
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,21 @@ def make_model(  # noqa: PLR0913  each is one option of the command line
     recipe = read_recipe(recipes, name)
     work = Path(work)
     say("preparing the image sets")
-    parts = list(prepare_sets(recipe, Path(data), work))
+    list(prepare_sets(recipe, Path(data), work))
     if run is None:
         run = _train(name, Path(recipes), Path(data), work, say, progress)
     else:
         _check_run(Path(run), load_config(Path(recipes) / recipe.settings))
+    parts = list(prepare_sets(recipe, Path(data), work))
+    if missing := recipe.sets.keys() - {part.name for part in parts}:
+        raise ValueError(
+            f"{work}: {', '.join(sorted(missing))} has no labels yet, which the training makes: "
+            "leave out --run"
+        )
     packed = work / name
-    shutil.rmtree(packed, ignore_errors=True)
     say("tuning on val, with weights in half precision")
     _halve(Path(run), packed, name, recipe, _origin(Path(run), name, Path(recipes), parts))
-    tune(packed, [part.store for part in parts if _is_learned(part)], zooms=recipe.zooms)
+    _tune(packed, recipe, parts)
     scores = {}
     for part in parts:
         if part.settings.use != "train":
@@ -99,16 +105,28 @@ def _train(
     progress: Listener | None,
 ) -> Path:
     """Train by a recipe and those that it starts from, in turn; return the last run folder."""
-    run = None
+    run: Path | None = None
+    teacher: Callable[[], Path] | None = None
     for stage in stages(name, recipes):
-        learned = [p.store for p in prepare_sets(stage, data, work) if p.settings.use != "test"]
+        parts = prepare_sets(stage, data, work, teacher)
+        learned = [part.store for part in parts if part.settings.use != "test"]
         config = load_config(recipes / stage.settings)
         start, run = run, work / "runs" / Path(stage.settings).stem
         say(f"training into {run}")
         resume = (run / "config.yaml").is_file()
         train(config, learned, run, resume=resume, init=start, progress=progress)
+        teacher = partial(_teacher, run, stage, data, work, say)
     assert run is not None
     return run
+
+
+def _teacher(run: Path, recipe: Recipe, data: Path, work: Path, say: Callable[[str], None]) -> Path:
+    """Return the model of a run, tuned, to label images for the next."""
+    packed = work / "teachers" / run.name
+    say(f"tuning {run.name}, which labels images for the next")
+    _halve(run, packed, run.name, recipe, {})
+    _tune(packed, recipe, list(prepare_sets(recipe, data, work)))
+    return packed
 
 
 _OF_THE_START = (("licence", ""), ("model", "pretrained"))
@@ -154,6 +172,7 @@ def _describe(part: Part) -> dict[str, Any]:
 
 def _halve(run: Path, packed: Path, name: str, recipe: Recipe, origin: Mapping[str, Any]) -> None:
     """Write the run's best model with kernels in half precision."""
+    shutil.rmtree(packed, ignore_errors=True)
     best = find_model(run)
     card = read_card(best).model_copy(
         update={
@@ -164,6 +183,10 @@ def _halve(run: Path, packed: Path, name: str, recipe: Recipe, origin: Mapping[s
         }
     )
     save_model(packed, read_weights(best), card, half=True)
+
+
+def _tune(packed: Path, recipe: Recipe, parts: Sequence[Part]) -> None:
+    tune(packed, [part.store for part in parts if _is_learned(part)], zooms=recipe.zooms)
 
 
 def _score(part: Part, packed: Path, work: Path) -> Scores:

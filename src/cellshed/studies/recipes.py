@@ -1,7 +1,7 @@
 """Recipes of the models that ship: their image sets, settings and words; and the sets prepared."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field
 
-from cellshed.config import Settings, nearest, validate
+from cellshed.config import Fraction, Settings, nearest, validate
 from cellshed.data.prepare import prepare
 from cellshed.data.store import MANIFEST, Store, open_store
 from cellshed.data.synthetic import write_synthetic
 from cellshed.files import write_text
+from cellshed.studies.labelling import label_images
 
 RECIPES = "models.yaml"
 """Name of the file that lists recipes, beside their settings."""
@@ -40,6 +41,9 @@ class ImageSet(Settings):
     has no splits, and train on none of it."""
     pictures: bool = False
     """The licence allows to show its images in the card."""
+    least_sure: Fraction = 0.0
+    """Above 0, its images have no labels: they get those that the model of init finds, if these
+    are on average as sure as that; other images are left out."""
 
 
 class Recipe(Settings):
@@ -93,8 +97,17 @@ def stages(name: str, recipes: Path) -> Iterator[Recipe]:
     yield recipe
 
 
-def prepare_sets(recipe: Recipe, data: Path, work: Path) -> Iterator[Part]:
+def prepare_sets(
+    recipe: Recipe, data: Path, work: Path, teacher: Callable[[], Path] | None = None
+) -> Iterator[Part]:
     """Yield the sets of a recipe; what is prepared already is taken as it is.
+
+    Args:
+        recipe: what to prepare.
+        data: folder of the image sets.
+        work: folder for the stores, and for images drawn or labelled on the way.
+        teacher: makes the model that labels sets without labels; None: they are left out, unless
+            they are prepared already.
 
     Raises:
         ValueError: a set was prepared by another recipe.
@@ -104,13 +117,13 @@ def prepare_sets(recipe: Recipe, data: Path, work: Path) -> Iterator[Part]:
         noted = work / "stores" / f"{name}.json"
         told = _what_prepares(name, settings)
         if not (folder / MANIFEST).is_file():
-            source = data / (settings.folder or name)
-            if settings.synthetic:
-                source = _draw(work / "drawn" / name, settings)
+            source = _source(name, settings, data, work, teacher)
+            if source is None:
+                continue
             prepare(
                 source,
                 folder,
-                splits=["train"] if settings.use == "train" else None,
+                splits=["train"] if settings.use == "train" and not settings.least_sure else None,
                 cell_types=settings.cell_types or None,
                 val_share=settings.shares[0],
                 test_share=settings.shares[1],
@@ -119,7 +132,7 @@ def prepare_sets(recipe: Recipe, data: Path, work: Path) -> Iterator[Part]:
         elif not noted.is_file() or json.loads(noted.read_text("utf-8")) != told:
             raise ValueError(
                 f"{folder}: not prepared as the recipe says now; remove it (and "
-                f"{work / 'drawn' / name}, if it is there) to have it made again"
+                f"{name} in {work}/drawn or {work}/labelled, if it is there) to have it made again"
             )
         store = open_store(folder)
         yield Part(name, settings, _for_test(store) if settings.use == "test" else store)
@@ -128,11 +141,27 @@ def prepare_sets(recipe: Recipe, data: Path, work: Path) -> Iterator[Part]:
 def _what_prepares(name: str, settings: ImageSet) -> dict[str, Any]:
     """Return what a prepared set depends on."""
     told = settings.model_dump(
-        mode="json", include={"synthetic", "shape", "seed", "shares", "cell_types"}
+        mode="json", include={"synthetic", "shape", "seed", "shares", "cell_types", "least_sure"}
     )
     drawn = bool(settings.synthetic)
     use = settings.use if drawn or settings.use == "train" else "all"
     return told | {"folder": settings.folder or name, "use": use}
+
+
+def _source(
+    name: str, settings: ImageSet, data: Path, work: Path, teacher: Callable[[], Path] | None
+) -> Path | None:
+    """Return the folder that a set is prepared from, made if need be; None without a teacher."""
+    folder = data / (settings.folder or name)
+    if settings.synthetic:
+        return _draw(work / "drawn" / name, settings)
+    if not settings.least_sure:
+        return folder
+    labelled = work / "labelled" / name
+    if teacher is not None and not labelled.exists():
+        labelled.parent.mkdir(parents=True, exist_ok=True)
+        label_images(teacher(), folder, labelled, least=settings.least_sure)
+    return labelled if labelled.exists() else None
 
 
 def _draw(folder: Path, settings: ImageSet) -> Path:
