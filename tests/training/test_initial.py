@@ -64,6 +64,19 @@ def test_heads_may_be_added_and_left_out(initial: Path, tiny_store: Store, tmp_p
         assert np.allclose(after[name].float(), before[name].float(), atol=1e-6), name
 
 
+def test_finer_levels_may_be_added(tiny_store: Store, tmp_path: Path) -> None:
+    coarse = load_config("debug", ["model.head_stride=2", *FEW_STEPS])
+    initial = train(coarse, tiny_store, tmp_path / "initial")
+    finer = ["model.backbone_levels=[C1, C2, C3]", "model.pyramid_levels=[P1, P2, P3]"]
+    still = load_config("finetune", [*finer, "training.lr=1e-12", "training.ema=0", *FEW_STEPS])
+    train(still, tiny_store, tmp_path / "run", init=initial)
+    before = load_file(initial / "model.safetensors")
+    after = load_file(tmp_path / "run" / "last" / "model.safetensors")
+    assert {name.split(".")[2] for name in after.keys() - before.keys()} == {"c1", "p1"}
+    for name in before:
+        assert np.allclose(after[name].float(), before[name].float(), atol=1e-6), name
+
+
 def test_none_of_the_heads_may_be_new(initial: Path, tiny_store: Store, tmp_path: Path) -> None:
     other = load_config(
         "finetune",

@@ -6,6 +6,7 @@ torch, which takes seconds to import.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -199,23 +200,23 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
-def load_weights(net: PanopticNet, folder: str | Path, *, other_heads: bool = False) -> None:
+def load_weights(net: PanopticNet, folder: str | Path, *, partly: bool = False) -> None:
     """Put a model folder's weights into a network of the same architecture.
 
     Args:
         net: the network.
         folder: model folder.
-        other_heads: the network may have heads that the folder lacks, which keep the weights they
-            have, and lack others. At least one must be found.
+        partly: the network may have heads and pyramid levels that the folder lacks, which keep
+            the weights they have, and lack others. One head at least must be in both.
 
     Raises:
         ValueError: names or shapes differ.
     """
     weights, own = read_weights(folder), net.state_dict()
-    if other_heads and (shared := _heads(weights) & _heads(own)):
-        new = _heads(own) - shared
-        weights = {k: v for k, v in weights.items() if _head(k) in {None, *shared}}
-        weights |= {k: v for k, v in own.items() if _head(k) in new}
+    if partly and (shared := _parts(weights) & _parts(own)) & {f"heads.{h}" for h in net.heads}:
+        added = _parts(own) - shared
+        weights = {k: v for k, v in weights.items() if _part(k) in {None, *shared}}
+        weights |= {k: v for k, v in own.items() if _part(k) in added}
     for name in own.keys() | weights.keys():
         found = weights[name].shape if name in weights else None
         wanted = own[name].shape if name in own else None
@@ -227,15 +228,18 @@ def load_weights(net: PanopticNet, folder: str | Path, *, other_heads: bool = Fa
     net.load_state_dict(weights)
 
 
-def _heads(names: Iterable[str]) -> set[str]:
-    """Return which heads the names of weights belong to."""
-    return {head for name in names if (head := _head(name)) is not None}
+_PARTS = re.compile(r"heads\.\w+|pyramid\.\w+\.[cp]\d")
+"""A head, or a layer of one pyramid level, in the names of its weights."""
 
 
-def _head(name: str) -> str | None:
-    """Return the head that a weight belongs to, None for the rest of the network."""
-    room, _, rest = name.partition(".")
-    return rest.partition(".")[0] if room == "heads" else None
+def _parts(names: Iterable[str]) -> set[str]:
+    return {part for name in names if (part := _part(name)) is not None}
+
+
+def _part(name: str) -> str | None:
+    """Return the part that a weight belongs to, None for what every network has."""
+    found = _PARTS.match(name)
+    return found[0] if found else None
 
 
 def load_network(folder: str | Path) -> tuple[PanopticNet, ModelCard]:

@@ -133,7 +133,7 @@ class Trainer:
     def start(self, init: Path | None, resume: bool) -> None:
         """Load the weights to start from, or everything to go on with."""
         if init is not None:
-            load_weights(self.net, init, other_heads=True)
+            load_weights(self.net, init, partly=True)
             self.initial = read_card(init)
         self.net.to(self.accelerator.device)
         self.optimizer = build_optimizer(self.net, self.settings)
