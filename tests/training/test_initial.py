@@ -77,11 +77,17 @@ def test_finer_levels_may_be_added(tiny_store: Store, tmp_path: Path) -> None:
         assert np.allclose(after[name].float(), before[name].float(), atol=1e-6), name
 
 
-def test_none_of_the_heads_may_be_new(initial: Path, tiny_store: Store, tmp_path: Path) -> None:
-    other = load_config(
-        "finetune",
-        ["model.heads=[outer_distance, foreground]", "training.loss_weights={}", *FEW_STEPS],
-    )
+def test_a_wider_pyramid_takes_the_backbone_and_says_so(
+    initial: Path, tiny_store: Store, tmp_path: Path
+) -> None:
+    wider = load_config("finetune", ["model.pyramid_width=24", *FEW_STEPS])
+    best = train(wider, tiny_store, tmp_path / "run", init=initial)
+    told = read_card(best).data["initial"]["anew"]
+    assert {part.split(".")[0] for part in told} == {"heads", "pyramid"}
+
+
+def test_another_backbone_is_refused(initial: Path, tiny_store: Store, tmp_path: Path) -> None:
+    other = load_config("finetune", ["model.in_channels=2", *FEW_STEPS])
     with pytest.raises(ValueError, match="the weights belong to other model settings"):
         train(other, tiny_store, tmp_path / "run", init=initial)
 

@@ -7,7 +7,7 @@ torch, which takes seconds to import.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -200,23 +200,26 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
-def load_weights(net: PanopticNet, folder: str | Path, *, partly: bool = False) -> None:
+def load_weights(net: PanopticNet, folder: str | Path, *, partly: bool = False) -> list[str]:
     """Put a model folder's weights into a network of the same architecture.
 
     Args:
         net: the network.
         folder: model folder.
-        partly: the network may have heads and pyramid levels that the folder lacks, which keep
-            the weights they have, and lack others. One head at least must be in both.
+        partly: heads and pyramid layers that the folder lacks, or has in another shape, keep the
+            weights they have; the backbone must be the same.
+
+    Returns:
+        Those that kept theirs, such as "heads.inner_distance" and "pyramid.laterals.c2".
 
     Raises:
         ValueError: names or shapes differ.
     """
     weights, own = read_weights(folder), net.state_dict()
-    if partly and (shared := _parts(weights) & _parts(own)) & {f"heads.{h}" for h in net.heads}:
-        added = _parts(own) - shared
-        weights = {k: v for k, v in weights.items() if _part(k) in {None, *shared}}
-        weights |= {k: v for k, v in own.items() if _part(k) in added}
+    anew = _parts(own) - _same_parts(weights, own) if partly else set()
+    if partly:
+        weights = {k: v for k, v in weights.items() if _part(k) in {None, *(_parts(own) - anew)}}
+        weights |= {k: v for k, v in own.items() if _part(k) in anew}
     for name in own.keys() | weights.keys():
         found = weights[name].shape if name in weights else None
         wanted = own[name].shape if name in own else None
@@ -226,20 +229,31 @@ def load_weights(net: PanopticNet, folder: str | Path, *, partly: bool = False) 
                 f"{_shape(wanted)}: the weights belong to other model settings"
             )
     net.load_state_dict(weights)
+    return sorted(anew)
 
 
 _PARTS = re.compile(r"heads\.\w+|pyramid\.\w+\.[cp]\d")
 """A head, or a layer of one pyramid level, in the names of its weights."""
 
 
+def _part(name: str) -> str | None:
+    """Return the part that a weight belongs to, None for the backbone."""
+    found = _PARTS.match(name)
+    return found[0] if found else None
+
+
 def _parts(names: Iterable[str]) -> set[str]:
     return {part for name in names if (part := _part(name)) is not None}
 
 
-def _part(name: str) -> str | None:
-    """Return the part that a weight belongs to, None for what every network has."""
-    found = _PARTS.match(name)
-    return found[0] if found else None
+def _same_parts(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> set[str]:
+    """Return the parts that both have with the same names and shapes."""
+    different = {
+        _part(name)
+        for name in first.keys() | second.keys()
+        if name not in first or name not in second or first[name].shape != second[name].shape
+    }
+    return (_parts(first) & _parts(second)) - different
 
 
 def load_network(folder: str | Path) -> tuple[PanopticNet, ModelCard]:

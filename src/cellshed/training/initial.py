@@ -1,6 +1,6 @@
 """Training that starts from another model: what of its settings goes on to the new one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,15 @@ def settings_from(config: Config, folder: Path) -> Config:
     return config.model_copy(update={**sections, "licence": licence})
 
 
-def inherited(card: ModelCard) -> dict[str, Any]:
-    """Return what a card says of the model that a training started from."""
-    return {"name": card.name, "recipe": card.recipe, "data": card.data}
+def inherited(card: ModelCard, anew: Sequence[str]) -> dict[str, Any]:
+    """Return what a card says of the model that a training started from, and what it didn't take.
+
+    Args:
+        card: of the initial model.
+        anew: heads and pyramid layers that started from weights of their own.
+    """
+    said = {"name": card.name, "recipe": card.recipe, "data": card.data}
+    return said | ({"anew": list(anew)} if anew else {})
 
 
 def _merged(before: Settings, now: Settings) -> Settings:

@@ -123,6 +123,7 @@ class Trainer:
         self.progress = progress if accelerator.is_main_process else None
         self.state = State()
         self.initial: ModelCard | None = None
+        self.anew: list[str] = []
         self._began = time.monotonic()
         torch.manual_seed(self.settings.seed)
         self.net: PanopticNet = build_model(self.config.model).to(memory_format=torch.channels_last)
@@ -133,7 +134,7 @@ class Trainer:
     def start(self, init: Path | None, resume: bool) -> None:
         """Load the weights to start from, or everything to go on with."""
         if init is not None:
-            load_weights(self.net, init, partly=True)
+            self.anew = load_weights(self.net, init, partly=True)
             self.initial = read_card(init)
         self.net.to(self.accelerator.device)
         self.optimizer = build_optimizer(self.net, self.settings)
@@ -308,7 +309,7 @@ class Trainer:
         ]
         told: dict[str, Any] = {"train": data, "cell_diameter": self.diameter}
         if self.initial is not None:
-            told["initial"] = inherited(self.initial)
+            told["initial"] = inherited(self.initial, self.anew)
         return ModelCard(
             name=self.folder.path.name,
             licence=config.licence,
