@@ -54,7 +54,8 @@ def test_heads_may_be_added_and_left_out(initial: Path, tiny_store: Store, tmp_p
     assert read_card(initial).model.heads == ("inner_distance", "pixelwise")
     heads = "model.heads=[outer_distance, pixelwise]"
     still = load_config("finetune", [heads, "training.lr=1e-12", "training.ema=0", *FEW_STEPS])
-    train(still, tiny_store, tmp_path / "run", init=initial)
+    with pytest.warns(UserWarning, match="because model settings differ"):
+        train(still, tiny_store, tmp_path / "run", init=initial)
     before = load_file(initial / "model.safetensors")
     after = load_file(tmp_path / "run" / "last" / "model.safetensors")
     shared = {name for name in before if not name.startswith("heads.inner_distance.")}
@@ -69,7 +70,8 @@ def test_finer_levels_may_be_added(tiny_store: Store, tmp_path: Path) -> None:
     initial = train(coarse, tiny_store, tmp_path / "initial")
     finer = ["model.backbone_levels=[C1, C2, C3]", "model.pyramid_levels=[P1, P2, P3]"]
     still = load_config("finetune", [*finer, "training.lr=1e-12", "training.ema=0", *FEW_STEPS])
-    train(still, tiny_store, tmp_path / "run", init=initial)
+    with pytest.warns(UserWarning, match="because model settings differ"):
+        train(still, tiny_store, tmp_path / "run", init=initial)
     before = load_file(initial / "model.safetensors")
     after = load_file(tmp_path / "run" / "last" / "model.safetensors")
     assert {name.split(".")[2] for name in after.keys() - before.keys()} == {"c1", "p1"}
@@ -81,7 +83,8 @@ def test_a_wider_pyramid_takes_the_backbone_and_says_so(
     initial: Path, tiny_store: Store, tmp_path: Path
 ) -> None:
     wider = load_config("finetune", ["model.pyramid_width=24", *FEW_STEPS])
-    best = train(wider, tiny_store, tmp_path / "run", init=initial)
+    with pytest.warns(UserWarning, match=r"heads\.inner_distance, heads\.pixelwise, pyramid\."):
+        best = train(wider, tiny_store, tmp_path / "run", init=initial)
     told = read_card(best).data["initial"]["anew"]
     assert {part.split(".")[0] for part in told} == {"heads", "pyramid"}
 

@@ -1,11 +1,13 @@
 """Training that starts from another model: what of its settings goes on to the new one."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cellshed.config import Config, Settings, with_overrides
-from cellshed.model.folder import ModelCard, read_card
+from cellshed.model.folder import ModelCard, load_weights, read_card
+from cellshed.model.panoptic import PanopticNet
 
 _SECTIONS = ("model", "normalize", "targets", "decode", "predict")
 
@@ -27,6 +29,17 @@ def settings_from(config: Config, folder: Path) -> Config:
     if card.licence != config.licence:
         licence += f"; initial model: {card.licence or 'not stated'}"
     return config.model_copy(update={**sections, "licence": licence})
+
+
+def take_weights(net: PanopticNet, folder: Path) -> list[str]:
+    """Put an initial model's weights into a network, warn of what doesn't fit, and return it."""
+    anew = load_weights(net, folder, partly=True)
+    if anew:
+        warnings.warn(
+            f"not taken from {folder}, because model settings differ: {', '.join(anew)}",
+            stacklevel=2,
+        )
+    return anew
 
 
 def inherited(card: ModelCard, anew: Sequence[str]) -> dict[str, Any]:

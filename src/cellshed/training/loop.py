@@ -16,11 +16,11 @@ from cellshed.batches import Batch, loader, steps_per_epoch
 from cellshed.config import Config, load_config
 from cellshed.data.diameters import median_diameter
 from cellshed.data.store import Store, open_store
-from cellshed.model.folder import ModelCard, find_model, load_weights, read_card, save_model
+from cellshed.model.folder import ModelCard, find_model, read_card, save_model
 from cellshed.model.memory import keep_freed_memory
 from cellshed.model.panoptic import PanopticNet, build_model
 from cellshed.normalize import fit
-from cellshed.training.initial import inherited, settings_from
+from cellshed.training.initial import inherited, settings_from, take_weights
 from cellshed.training.losses import head_losses, loss_weights
 from cellshed.training.optimizers import (
     AveragedWeights,
@@ -134,7 +134,7 @@ class Trainer:
     def start(self, init: Path | None, resume: bool) -> None:
         """Load the weights to start from, or everything to go on with."""
         if init is not None:
-            self.anew = load_weights(self.net, init, partly=True)
+            self.anew = take_weights(self.net, init)
             self.initial = read_card(init)
         self.net.to(self.accelerator.device)
         self.optimizer = build_optimizer(self.net, self.settings)
