@@ -158,6 +158,13 @@ def test_a_set_without_labels_gets_those_of_the_teacher(recipes: Path, tmp_path:
         list(prepare_sets(sure, tmp_path / "data", tmp_path / "other", teacher))
 
 
+def test_labels_have_to_come_from_a_model(recipes: Path) -> None:
+    tree = RECIPE["tiny"] | {"sets": {"bare": {"licence": "none", "least_sure": 0.5}}}
+    (recipes / "models.yaml").write_text(yaml.safe_dump({"tiny": tree}))
+    with pytest.raises(ValueError, match="'bare' has least_sure: name the recipe in init"):
+        read_recipe(recipes, "tiny")
+
+
 def test_unknown_recipes_offer_the_nearest(recipes: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="did you mean 'tiny'"):
         read_recipe(recipes, "tinyy")

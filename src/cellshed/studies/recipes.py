@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cellshed.config import Fraction, Settings, nearest, validate
 from cellshed.data.prepare import prepare
@@ -63,6 +63,13 @@ class Recipe(Settings):
     zooms: tuple[float, ...] = ()
     """Values of predict.zoom that tuning tries."""
     sets: dict[str, ImageSet]
+
+    @model_validator(mode="after")
+    def _someone_labels(self) -> Self:
+        bare = [name for name, settings in self.sets.items() if settings.least_sure]
+        if bare and not self.init:
+            raise ValueError(f"set '{bare[0]}' has least_sure: name the recipe in init that labels")
+        return self
 
 
 @dataclass(frozen=True)
