@@ -147,8 +147,8 @@ def test_a_set_without_labels_gets_those_of_the_teacher(recipes: Path, tmp_path:
     for _ in range(2):
         (part,) = prepare_sets(recipe, tmp_path / "data", tmp_path / "work", teacher)
         assert [(r.name, r.split) for r in part.store.records] == [
-            ("cells0", "all"),
-            ("cells1", "all"),
+            ("cells0", "train"),
+            ("cells1", "train"),
         ]
     assert asked == [1]
     assert all(record.n_cells > 3 for record in part.store.records)

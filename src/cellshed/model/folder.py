@@ -216,9 +216,11 @@ def load_weights(net: PanopticNet, folder: str | Path, *, partly: bool = False) 
         ValueError: names or shapes differ.
     """
     weights, own = read_weights(folder), net.state_dict()
-    anew = _parts(own) - _same_parts(weights, own) if partly else set()
+    anew: set[str] = set()
     if partly:
-        weights = {k: v for k, v in weights.items() if _part(k) in {None, *(_parts(own) - anew)}}
+        taken = _same_parts(weights, own)
+        anew = _parts(own) - taken
+        weights = {k: v for k, v in weights.items() if _part(k) in {None, *taken}}
         weights |= {k: v for k, v in own.items() if _part(k) in anew}
     for name in own.keys() | weights.keys():
         found = weights[name].shape if name in weights else None

@@ -16,7 +16,7 @@ def label_images(model: str | Path, images: Path, out: Path, *, least: float) ->
     Args:
         model: what load_model takes.
         images: folder of images.
-        out: folder to be, with images/ and labels/; it appears once it is whole.
+        out: folder to be, with train/images/ and train/labels/; it appears once it is whole.
         least: mean confidence of an image's cells below which the image is left out.
 
     Raises:
@@ -25,12 +25,13 @@ def label_images(model: str | Path, images: Path, out: Path, *, least: float) ->
     segmenter = load_model(model).with_changes(CHANGES)
     arriving = out.with_name(f".{out.name}.part")
     shutil.rmtree(arriving, ignore_errors=True)
+    chosen = arriving / "train"
     for path in list_images([images]):
         found = segmenter.predict(read_image(path))
         if len(found.confidence) and found.confidence.mean() >= least:
-            write_labels(arriving / "labels" / f"{stem(path)}.tif", found.labels)
-            (arriving / "images").mkdir(exist_ok=True)
-            shutil.copyfile(path, arriving / "images" / path.name)
+            write_labels(chosen / "labels" / f"{stem(path)}.tif", found.labels)
+            (chosen / "images").mkdir(exist_ok=True)
+            shutil.copyfile(path, chosen / "images" / path.name)
     if not arriving.exists():
         raise ValueError(
             f"{images}: of no image are the cells sure on average by {least}; ask for less"

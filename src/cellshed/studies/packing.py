@@ -67,7 +67,7 @@ def make_model(  # noqa: PLR0913  each is one option of the command line
     recipe = read_recipe(recipes, name)
     work = Path(work)
     say("preparing the image sets")
-    list(prepare_sets(recipe, Path(data), work))
+    list(prepare_sets(recipe, Path(data), work))  # a missing folder shows before hours of training
     if run is None:
         run = _train(name, Path(recipes), Path(data), work, say, progress)
     else:

@@ -130,7 +130,7 @@ def prepare_sets(
             prepare(
                 source,
                 folder,
-                splits=["train"] if settings.use == "train" and not settings.least_sure else None,
+                splits=["train"] if settings.use == "train" else None,
                 cell_types=settings.cell_types or None,
                 val_share=settings.shares[0],
                 test_share=settings.shares[1],
