@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from cellshed import cli
+from cellshed.console import plain_warnings
 
 
 def _run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
@@ -153,3 +155,9 @@ def test_help_names_every_verb(capfd: pytest.CaptureFixture[str]) -> None:
         "models",
     )
     assert all(verb in text for verb in verbs)
+
+
+def test_warnings_for_users_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with plain_warnings():
+        warnings.warn("heads start anew", stacklevel=1)
+    assert capsys.readouterr().err == "warning: heads start anew\n"

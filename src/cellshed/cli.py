@@ -164,14 +164,14 @@ def train(
 ) -> None:
     """Train a network; the best one by the validation images becomes a model folder."""
     from cellshed.config import load_config
-    from cellshed.console import say, training_display
+    from cellshed.console import plain_warnings, say, training_display
     from cellshed.model.folder import find_model
     from cellshed.training.loop import train as run
 
     settings = load_config(config, changes or ())
     if config == "finetune" and init is None:
         init = str(find_model())
-    with training_display() as progress:
+    with plain_warnings(), training_display() as progress:
         best = run(settings, data, out, resume=resume, init=init, progress=progress)
     say(f"{best}: the best model. Next: cellshed predict IMAGES --model {out} --out DIR")
 

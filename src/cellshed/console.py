@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -37,6 +38,29 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning to standard error."""
     err.print(f"warning: {text}", markup=False)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print warnings meant for users as one line each, without the place in the code."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if category is UserWarning:
+                warn(str(message))
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def fail(error: BaseException, code: int) -> NoReturn:
