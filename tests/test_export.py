@@ -9,7 +9,7 @@ import pytest
 from cellshed.cli import app
 from cellshed.data.store import Store
 from cellshed.engines.registry import CONVERTER, ENGINES, choose_engine
-from cellshed.export import FORMATS, Exported, export_model
+from cellshed.export import FORMATS, Exported, _batches, export_model
 from cellshed.model.folder import read_card, write_card
 from cellshed.predict import load_model
 
@@ -71,6 +71,14 @@ def test_int8_is_close_and_scored_on_val(
     ]
     assert 0 < max(differences) < 0.05
     assert "int8" in (exported.folder / "README.md").read_text()
+
+
+def test_ranges_for_int8_are_seen_at_the_scale_of_the_network(tiny_model: Path) -> None:
+    segmenter = load_model(tiny_model).with_changes(["predict.zoom=1.5"])
+    image = np.random.default_rng(0).integers(0, 255, (64, 128), np.uint8)
+    (batch,) = _batches(segmenter, [image])
+    assert batch.shape == (1, 1, 96, 192)
+    np.testing.assert_array_equal(batch[0, 0], segmenter.prepare(image, zoom=1.5)[:, :, 0])
 
 
 def test_int8_by_images_alone_has_no_scores(

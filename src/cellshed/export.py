@@ -148,7 +148,8 @@ def _batches(segmenter: Segmenter, images: Sequence[Image]) -> list[NDArray[np.f
 
     settings = segmenter.card.predict
     for image in images:
-        predict_tiled(note, segmenter.prepare(image), settings.tile, settings.overlap)
+        seen = segmenter.prepare(image, zoom=settings.zoom)
+        predict_tiled(note, seen, settings.tile, settings.overlap)
     return batches
 
 
