@@ -57,6 +57,16 @@ def test_none_only_changes_the_dtype():
     np.testing.assert_array_equal(normalize(image, settings("none"))[..., 0], image)
 
 
+@pytest.mark.parametrize("method", ["image", "percentile", "none", "histogram"])
+@pytest.mark.parametrize("dtype", [">u2", ">i4", ">f2", ">f4"])
+def test_byte_order_does_not_matter(method, dtype):
+    swapped = random_image(dtype=dtype)
+    native = swapped.astype(swapped.dtype.newbyteorder("="))
+    np.testing.assert_array_equal(
+        normalize(swapped, settings(method)), normalize(native, settings(method))
+    )
+
+
 def test_fit_weighs_every_pixel_alike():
     images = [random_image((8, 5, 2)), random_image((31, 17, 2)) + 50]
     found = fit(iter(images), settings("dataset"))

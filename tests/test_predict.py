@@ -99,6 +99,12 @@ def test_pixels_that_are_no_numbers_are_refused(tiny_model: Path, bad: float) ->
         segment(image, tiny_model)
 
 
+@pytest.mark.parametrize("shape", [(0, 0), (0, 40), (40, 40, 0), (40,)])
+def test_an_image_without_pixels_is_refused(tiny_model: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"image of shape .*: expected \(H, W\)"):
+        segment(np.zeros(shape, np.uint8), tiny_model)
+
+
 def test_a_constant_image_has_no_trouble(tiny_model: Path) -> None:
     assert np.isfinite(load_model(tiny_model).maps(np.full((50, 50), 7))["pixelwise"]).all()
 

@@ -165,14 +165,17 @@ def equalize_histogram(image: Image, kernel_size: int | None = 128) -> NDArray[n
 
 
 def as_channels(image: Image) -> Image:
-    """Return (H, W) or (H, W, C) as (H, W, C), without a copy where the dtype allows.
+    """Return (H, W) or (H, W, C) as (H, W, C) in native byte order, if possible without a copy.
 
     Raises:
         ValueError: another number of axes, a side of zero, or pixels that aren't real numbers.
     """
     image = np.asarray(image)
     if image.ndim not in (2, 3) or 0 in image.shape:
-        raise ValueError(f"image of shape {image.shape}: expected (H, W) or (H, W, C)")
+        raise ValueError(
+            f"image of shape {image.shape}: expected (H, W) or (H, W, C), none of them 0"
+        )
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)  # kernels know no other
     if image.dtype == bool or image.dtype == np.float16:
         image = image.astype(np.float32)
     if image.dtype.kind not in "uif":

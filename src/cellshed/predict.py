@@ -15,7 +15,7 @@ from cellshed.engines.registry import network_hash, open_engine
 from cellshed.inference import Forward, Maps, predict_maps
 from cellshed.metrics.calibration import calibrate
 from cellshed.model.folder import ModelCard, find_model, read_card
-from cellshed.normalize import normalize
+from cellshed.normalize import as_channels, normalize
 from cellshed.scale import (
     LARGEST_CHANGE,
     keep_present,
@@ -133,7 +133,7 @@ class Segmenter:
         Raises:
             ValueError: channels don't suit the model, or pixels aren't finite.
         """
-        chosen = _choose_channels(np.asarray(image), self.card.model.in_channels, channel)
+        chosen = _choose_channels(image, self.card.model.in_channels, channel)
         return normalize(zoomed(chosen, zoom), self.card.normalize)
 
     def maps(self, image: NDArray[Any], *, channel: int | None = None) -> Maps:
@@ -268,13 +268,12 @@ def segment(
 
 def _choose_channels(image: NDArray[Any], wanted: int, channel: int | None) -> NDArray[Any]:
     """Return the (H, W) or (H, W, wanted) part of an image that a model takes."""
-    if image.ndim not in (2, 3):
-        raise ValueError(f"image of shape {image.shape}: expected (H, W) or (H, W, C)")
-    found = 1 if image.ndim == 2 else image.shape[2]
+    image = as_channels(image)
+    found = image.shape[2]
     if channel is not None:
         if not 0 <= channel < found:
             raise ValueError(f"channel {channel}: the image has {found}, counted from 0")
-        return image if image.ndim == 2 else image[:, :, channel]
+        return image[:, :, channel]
     if found == wanted:
         return image
     if wanted == 1 and (image == image[:, :, :1]).all():
