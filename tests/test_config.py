@@ -46,6 +46,8 @@ def test_settings_are_frozen() -> None:
         ("training: {lrr: 1}", "unknown setting 'training.lrr'; did you mean 'lr'?"),
         ("training: {lr: -1}", "training.lr = -1"),
         ("augment: {zoom: [2, 1]}", "the smaller first"),
+        ("predict: {tile: 1000}", "tile 1000: give a multiple of 32"),
+        ("predict: {tile: 256, overlap: 225}", "overlap 225 with tiles of 256: give at most 224"),
         ("targets: {pixelwise: {dilatoin: 1}}", "did you mean 'dilation'"),
         ("- 1", "expected sections"),
         ("a: [", "not readable as YAML"),

@@ -239,13 +239,23 @@ class PredictSettings(Settings):
     tile: Positive = 1024
     """Side of a tile in pixels, a multiple of 32."""
     overlap: Annotated[int, Field(ge=0)] = 128
-    """Pixels that neighbouring tiles share."""
+    """Pixels that neighbouring tiles share, at least; at most tile - 32."""
     zoom: Annotated[float, Field(gt=0)] = 1.0
     """Images are shown to the network enlarged by this, and cells are decoded at that scale. Thin
     borders between small cells need more than 1; the cost grows with its square."""
     mirrors: bool = False
     """Average the maps over each tile and its three mirror images: better, at four times the
     cost."""
+
+    @model_validator(mode="after")
+    def _tiles_can_be_laid(self) -> Self:
+        if self.tile % 32:
+            raise ValueError(f"tile {self.tile}: give a multiple of 32, such as 1024")
+        if self.overlap > self.tile - 32:
+            raise ValueError(
+                f"overlap {self.overlap} with tiles of {self.tile}: give at most {self.tile - 32}"
+            )
+        return self
 
 
 class Config(Settings):
