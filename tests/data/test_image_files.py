@@ -69,6 +69,32 @@ def test_alpha_is_dropped(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(rgba), RGB8)
 
 
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+def test_samples_that_nobody_calls_alpha_are_channels(tmp_path: Path, n: int, name: str) -> None:
+    pixels = RANDOM.integers(0, 65536, (7, 9, n), np.uint16)
+    metadata = {"axes": "YXC"} if "ome" in name else None
+    path = tif(
+        tmp_path / name, pixels, photometric="minisblack", planarconfig="contig", metadata=metadata
+    )
+    np.testing.assert_array_equal(read_image(path), pixels)
+
+
+@pytest.mark.parametrize("kind", ["assocalpha", "unassalpha"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_alpha_alone_is_dropped_wherever_it_stands(tmp_path: Path, kind: str, planar: Any) -> None:
+    kinds = ["unspecified", kind, "unspecified"]
+    pixels = RANDOM.integers(0, 256, (7, 9, 6), np.uint8)  # red, green, blue and these three
+    path = tif(
+        tmp_path / "a.tif",
+        pixels if planar == "contig" else np.moveaxis(pixels, -1, 0),
+        photometric="rgb",
+        planarconfig=planar,
+        extrasamples=kinds,
+    )
+    np.testing.assert_array_equal(read_image(path), pixels[..., [0, 1, 2, 3, 5]])
+
+
 def test_palette_and_two_level_png(tmp_path: Path) -> None:
     Image.fromarray(RGB8[:2, :2]).quantize(4).save(tmp_path / "palette.png")
     np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), RGB8[:2, :2])
@@ -122,6 +148,29 @@ def test_stack_is_refused(tmp_path: Path, shape: tuple[int, ...], metadata: Any)
     )
     with pytest.raises(ValueError, match=r"a stack of shape .*; save one image per file"):
         read_image(path)
+
+
+@pytest.mark.parametrize("name", ["one-after-another.tif", "positions.ome.tif"])
+def test_several_images_in_a_file_are_refused(tmp_path: Path, name: str) -> None:
+    with tifffile.TiffWriter(tmp_path / name) as writer:
+        for _ in range(3):
+            writer.write(RGB8, photometric="rgb")
+    with pytest.raises(ValueError, match=r"a stack of shape \(3, 7, 9, 3\).*; save one image per"):
+        read_image(tmp_path / name)
+
+
+def test_appended_image_is_refused(tmp_path: Path) -> None:
+    tif(tmp_path / "a.tif", GREY8)
+    tif(tmp_path / "a.tif", GREY8, append=True)
+    with pytest.raises(ValueError, match=r"a stack of shape \(2, 7, 9\)"):
+        read_labels(tmp_path / "a.tif")
+
+
+def test_thumbnail_and_slide_label_are_left_out(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "slide.tif") as writer:
+        for pixels in (GREY16, GREY16[::2, ::2], GREY8):
+            writer.write(pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "slide.tif"), GREY16)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -1,7 +1,7 @@
 """Image and label files: read with checks, written whole or not at all."""
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 LABEL_SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 _MAX_CHANNELS = 16
 """More than these along a channel axis are no channels of a microscope image."""
+_ALPHA = (1, 2)
+"""Kinds of a tif's extra samples that are transparency, associated or not; 0 is unspecified."""
 
 
 def read_image(path: str | Path) -> NDArray[Any]:
@@ -161,11 +163,21 @@ def _load_tif(path: Path) -> tuple[NDArray[Any], str]:
 
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
-        pixels = series.asarray()
-        page = series.keyframe
-        if series.axes.endswith("S") and page.extrasamples:
-            pixels = pixels[..., : pixels.shape[-1] - len(page.extrasamples)]
+        pixels = _without_alpha(series.asarray(), series.axes, series.keyframe.extrasamples)
+        alike = sum((s.shape, s.dtype) == (series.shape, series.dtype) for s in file.series)
+        if alike > 1:  # other shapes are thumbnails, or labels of a slide
+            return np.broadcast_to(pixels, (alike, *pixels.shape)), f"I{series.axes}"
         return pixels, series.axes
+
+
+def _without_alpha(pixels: NDArray[Any], axes: str, extra: Sequence[int]) -> NDArray[Any]:
+    """Return a tif's samples but those that are marked as alpha; unmarked ones are channels."""
+    if "S" not in axes or not set(extra) & set(_ALPHA):
+        return pixels
+    axis = axes.index("S")
+    first = pixels.shape[axis] - len(extra)
+    alpha = [first + number for number, kind in enumerate(extra) if kind in _ALPHA]
+    return np.delete(pixels, alpha, axis)
 
 
 def _load_png(path: Path) -> tuple[NDArray[Any], str]:
