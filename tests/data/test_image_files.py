@@ -200,6 +200,20 @@ def test_damaged_file_is_one_clear_line(tmp_path: Path, suffix: str, damage: str
     assert "\n" not in str(caught.value)
 
 
+def test_too_large_jpeg_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(GREY8).save(tmp_path / "a.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GREY8.size // 2 - 1)
+    with pytest.raises(ValueError, match=r"a\.jpg: more pixels than are read .* as tif or png"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_two_level_tif_is_no_label_image(tmp_path: Path) -> None:
+    path = tif(tmp_path / "mask.tif", GREY8 > 99)
+    np.testing.assert_array_equal(read_image(path), GREY8 > 99)
+    with pytest.raises(ValueError, match=r"mask\.tif: a mask of true and false; number its cells"):
+        read_labels(path)
+
+
 def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"gone\.tif: no such file"):
         read_image(tmp_path / "gone.tif")
@@ -268,6 +282,7 @@ def test_labels_from_png_and_npy(tmp_path: Path) -> None:
         (np.array([[0, 2**31]], np.uint32), "label 2147483648 is too large"),
         (np.zeros((3, 3, 3), np.uint8), r"shape \(3, 3, 3\); a label image has one channel"),
         (np.zeros((0, 3), np.uint8), "an image without pixels"),
+        (np.array([[True, False]]), "a mask of true and false; number its cells first"),
         (np.array([["a"]]), "labels of type"),
     ],
 )

@@ -59,7 +59,12 @@ def read_labels(path: str | Path) -> NDArray[np.int32]:
     labels = _to_plane(path, *_load(path))
     if labels.ndim != 2:
         raise ValueError(f"{path}: shape {labels.shape}; a label image has one channel, (H, W)")
-    if labels.dtype.kind not in "uib":
+    if labels.dtype == np.bool_:
+        raise ValueError(
+            f"{path}: a mask of true and false; number its cells first, e.g. with "
+            "skimage.measure.label"
+        )
+    if labels.dtype.kind not in "ui":
         raise ValueError(
             f"{path}: labels of type {labels.dtype}; save each cell's number as an integer"
         )
@@ -153,9 +158,16 @@ def _load(path: Path) -> tuple[NDArray[Any], str]:
         if suffix in IMAGE_SUFFIXES:
             return _load_jpeg(path)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: not a whole image: {reason}") from error
+        raise ValueError(f"{path}: {_reason(error)}") from error
     raise ValueError(f"{path}: not an image; known: {', '.join(IMAGE_SUFFIXES)}")
+
+
+def _reason(error: Exception) -> str:
+    from PIL.Image import DecompressionBombError
+
+    if isinstance(error, DecompressionBombError):
+        return "more pixels than are read from a jpg; save it as tif or png"
+    return f"not a whole image: {(str(error).splitlines() or [type(error).__name__])[0]}"
 
 
 def _load_tif(path: Path) -> tuple[NDArray[Any], str]:
