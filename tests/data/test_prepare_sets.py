@@ -203,6 +203,41 @@ def test_folders_of_images_and_labels(folders: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.image(1), pixels(102, (H, W, 3)))
 
 
+def test_hidden_copies_are_left_out(folders: Path, tmp_path: Path) -> None:
+    before = prepare(folders, tmp_path / "before")
+    save_image(folders / "images" / ".ipynb_checkpoints" / "a-checkpoint.tif", pixels(9))
+    save_image(folders / "labels" / ".Trash" / "b.tif", pixels(9))
+    hidden = folders.rename(tmp_path / ".cache")  # a hidden folder that is asked for is read
+    assert names(prepare(hidden, tmp_path / "after"), "all") == names(before, "all")
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_mask_of_all_cells_is_a_problem(tmp_path: Path, value: int) -> None:
+    labels = np.zeros((H, W), np.uint8)
+    labels[2:6, 2:6] = labels[10:14, 10:14] = value
+    labels[20, 3] = labels[21, 4] = value  # joined by a corner: one piece
+    save_image(tmp_path / "p" / "images" / "a.tif", pixels(1))
+    save_image(tmp_path / "p" / "labels" / "a.tif", labels)
+    store = prepare(tmp_path / "p", tmp_path / "s")
+    (problem,) = store.manifest["problems"]
+    assert (problem["annotation"], problem["image"], problem["painted"]) == (value, "a.tif", True)
+    assert "in 3 pieces that are taken for one cell" in problem["reason"]
+    np.testing.assert_array_equal(store.labels(0) == 1, labels > 0)
+
+
+def test_labels_that_are_no_mask_are_no_problem(tmp_path: Path) -> None:
+    one, split, touching, none = (np.zeros((H, W), np.uint8) for _ in range(4))
+    one[2:6, 2:6] = 255
+    split[2:6, 2:6], split[10:14, 10:14], split[20, 20] = 1, 1, 2  # one of two cells in pieces
+    touching[:] = 3
+    for number, labels in enumerate((one, split, touching, none)):
+        save_image(tmp_path / "p" / "images" / f"{number}.tif", pixels(number))
+        save_image(tmp_path / "p" / "labels" / f"{number}.tif", labels)
+    store = prepare(tmp_path / "p", tmp_path / "s")
+    assert store.manifest["problems"] == []
+    assert [r.n_cells for r in store.records] == [1, 2, 1, 0]
+
+
 def test_folders_with_splits_and_types(folders: Path, tmp_path: Path) -> None:
     inner, outer = tmp_path / "inner", tmp_path / "outer"
     for kind in ("images", "labels"):

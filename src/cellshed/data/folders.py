@@ -1,15 +1,16 @@
 """Folders of `images/` and `labels/` whose files have the same names."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cellshed.data.images import LABEL_SUFFIXES, is_image, read_labels, stem
+from cellshed.data.images import LABEL_SUFFIXES, is_image, read_labels, stem, visible_files
 from cellshed.data.livecell import SPLITS, parse_name
-from cellshed.data.painting import Painted
+from cellshed.data.painting import Painted, Problem
 from cellshed.data.sources import Found, Item, Request, choose
 
 
@@ -51,8 +52,8 @@ def _is_pair(folder: Path) -> bool:
 
 
 def _pair(folder: Path, split: str) -> list[Item]:
-    images = _by_name(folder / "images", filter(is_image, (folder / "images").rglob("*")))
-    labels = _by_name(folder / "labels", filter(_is_labels, (folder / "labels").rglob("*")))
+    images = _by_name(folder / "images", filter(is_image, visible_files(folder / "images")))
+    labels = _by_name(folder / "labels", filter(_is_labels, visible_files(folder / "labels")))
     for kind, other, missing in (
         ("image", "labels", sorted(set(images) - set(labels))),
         ("label image", "images", sorted(set(labels) - set(images))),
@@ -75,7 +76,7 @@ def _by_name(root: Path, files: Iterable[Path]) -> dict[str, Path]:
 
 
 def _is_labels(path: Path) -> bool:
-    return path.suffix.lower() in LABEL_SUFFIXES and not path.name.startswith(".")
+    return path.suffix.lower() in LABEL_SUFFIXES
 
 
 def _item(image: Path, labels: Path, name: str, split: str) -> Item:
@@ -99,4 +100,19 @@ def _read_painted(path: Path, shape: tuple[int, int], overlap: str) -> Painted:
     values, numbered = np.unique(labels, return_inverse=True)
     with_background = int(values[0] == 0)
     from_one = (numbered.reshape(shape) + 1 - with_background).astype(np.int32)
-    return Painted(from_one, tuple(values[with_background:].tolist()))
+    ids = tuple(values[with_background:].tolist())
+    return Painted(from_one, ids, _mask_problem(path, from_one, ids))
+
+
+def _mask_problem(path: Path, labels: NDArray[np.int32], ids: Sequence[int]) -> tuple[Problem, ...]:
+    """Return a problem where the only cell is in pieces, as in a mask of all cells."""
+    from skimage.measure import label
+
+    pieces = label(labels > 0, connectivity=2, return_num=True)[1] if len(ids) == 1 else 0
+    if pieces <= 1:
+        return ()
+    reason = (
+        f"the only number in its file, in {pieces} pieces that are taken for one cell; if it is a "
+        "mask of all cells, number them first, e.g. with skimage.measure.label"
+    )
+    return (Problem(ids[0], path.name, reason, painted=True),)

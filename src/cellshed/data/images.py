@@ -1,7 +1,7 @@
 """Image and label files: read with checks, written whole or not at all."""
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,14 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder and its subfolders, without what is hidden there."""
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.is_file():
+            yield path
+
+
 def stem(path: Path) -> str:
     """Return a file's name without its suffix, `.ome.tif` taken as one."""
     return path.stem.removesuffix(".ome")
@@ -129,18 +137,13 @@ def stem(path: Path) -> str:
 def _expand(item: str | Path) -> list[Path]:
     path = Path(item)
     if path.is_dir():
-        shown = (f for f in path.rglob("*") if not _is_hidden(f.relative_to(path)))
-        return sorted(file for file in shown if is_image(file) and file.is_file())
+        return sorted(filter(is_image, visible_files(path)))
     if path.exists():
         return [path]
     if glob.has_magic(str(item)):
         paths = map(Path, glob.glob(str(item), recursive=True))  # noqa: PTH207
         return sorted(path for path in paths if is_image(path))
     raise ValueError(f"{item}: no such file or folder")
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _load(path: Path) -> tuple[NDArray[Any], str]:
