@@ -10,7 +10,8 @@ from cellshed.tiling import predict_tiled
 
 Maps = dict[str, NDArray[np.float32]]
 Forward = Callable[[NDArray[np.float32]], Maps]
-"""A network: (1, C, H, W), H and W multiples of 32 -> head name -> (1, channels, H, W)."""
+"""A network: (1, C, H, W), H and W multiples of 32 -> head name -> (1, channels, H, W). It raises
+RuntimeError where it can't, for want of memory for example."""
 
 MIRRORS = ((1, 1), (-1, 1), (1, -1), (-1, -1))
 """Steps along rows and columns of an image and of its three mirror images."""

@@ -93,6 +93,16 @@ def test_maps_stay_as_they_are_when_the_next_image_comes(engine: str, tmp_path: 
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_what_a_network_cannot_compute_is_an_error_to_go_on_from(
+    engine: str, tmp_path: Path
+) -> None:
+    _need(engine)
+    forward = open_engine(engine, _random_model(tmp_path / "model"), "cpu")
+    with pytest.raises((RuntimeError, ValueError)):
+        forward(np.ones((1, 3, 32, 64), np.float32))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("mirrors", ["true", "false"])
 def test_the_labels_are_torch_s(
     engine: str, mirrors: str, tiny_model: Path, tiny_store: Store

@@ -22,6 +22,10 @@ def open_model(folder: Path, device: str) -> Forward:
     names = [output.name for output in session.get_outputs()]
 
     def forward(batch: NDArray[np.float32]) -> Maps:
-        return dict(zip(names, session.run(names, {INPUT: batch}), strict=True))
+        try:
+            found = session.run(names, {INPUT: batch})
+        except Exception as error:  # its own kinds; the other engines raise RuntimeError
+            raise RuntimeError(str(error)) from error
+        return dict(zip(names, found, strict=True))
 
     return forward
