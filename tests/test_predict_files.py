@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 from PIL import Image
 
 from cellshed.data.images import read_labels
+from cellshed.inference import Maps
 from cellshed.model.folder import load_network, save_model
 from cellshed.predict import load_model
 from cellshed.predict_files import predict_files
@@ -71,11 +73,80 @@ def test_a_bad_file_is_told_and_the_rest_goes_on(
     assert "1 failed" in summary.text()
 
 
+def test_an_engine_that_fails_on_an_image_is_told_and_the_rest_goes_on(
+    images: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = load_model(tiny_model)
+    compute = segmenter._forward
+    batches = iter(range(4))
+
+    def forward(batch: NDArray[np.float32]) -> Maps:
+        if next(batches) == 1:
+            raise RuntimeError("out of memory\nin the engine's depths")
+        return compute(batch)
+
+    monkeypatch.setattr(segmenter, "_forward", forward)
+    summary = predict_files([images], tmp_path / "cells", model=segmenter)
+    assert [p.name for p in summary.done] == ["a.png", "c.ome.tif", "d.jpg"]
+    assert [(p.name, reason) for p, reason in summary.failed] == [("b.tif", "out of memory")]
+
+
+def test_another_image_of_the_same_name_is_not_taken_for_done(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    segmenter, out = load_model(tiny_model), tmp_path / "cells"
+    predict_files([images / "b.tif"], out, model=segmenter)
+    other = tmp_path / "plate2" / "b.tif"
+    other.parent.mkdir()
+    tifffile.imwrite(other, np.zeros((30, 40), np.uint8))
+    with pytest.raises(ValueError, match=r"images/b\.tif, .*plate2/b\.tif has the same name"):
+        predict_files([other], out, model=segmenter)
+    assert read_labels(out / "labels" / "b.tif").shape == (48, 64)
+    assert len(predict_files([other], out, model=segmenter, overwrite=True).done) == 1
+    assert read_labels(out / "labels" / "b.tif").shape == (30, 40)
+
+
+def test_a_changed_image_is_done_again(images: Path, tiny_model: Path, tmp_path: Path) -> None:
+    segmenter, out = load_model(tiny_model), tmp_path / "cells"
+    predict_files([images], out, model=segmenter, save=["labels"])
+    tifffile.imwrite(images / "b.tif", np.zeros((30, 40), np.uint8))
+    again = predict_files([images], out, model=segmenter, save=["labels"])
+    assert [p.name for p in again.done] == ["b.tif"]
+    assert read_labels(out / "labels" / "b.tif").shape == (30, 40)
+    assert len(predict_files([images], out, model=segmenter, save=["labels"]).skipped) == 4
+
+
+def test_results_among_the_images_are_not_taken_for_images(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    segmenter, out = load_model(tiny_model), images / "cells"
+    predict_files([images], out, model=segmenter)
+    again = predict_files([images], out, model=segmenter)
+    assert [p.name for p in again.skipped] == ["a.png", "b.tif", "c.ome.tif", "d.jpg"]
+    with pytest.raises(ValueError, match="all images given are results"):
+        predict_files([out / "labels"], out, model=segmenter)
+
+
+def test_labels_drawn_by_hand_are_never_replaced(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    drawn = tmp_path / "labels" / "a.tif"
+    drawn.parent.mkdir()
+    tifffile.imwrite(drawn, np.eye(9, dtype=np.uint8))
+    before = drawn.read_bytes()
+    with pytest.raises(ValueError, match="choose another folder"):
+        predict_files([images], tmp_path, model=tiny_model, overwrite=True)
+    assert drawn.read_bytes() == before
+
+
 def test_two_images_of_one_name_are_refused_before_anything_is_written(
     images: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(images / "a.tif")
     with pytest.raises(ValueError, match="both be written as 'a'"):
+        predict_files([images], tmp_path / "cells", model=tiny_model)
+    (images / "a.tif").rename(images / "A.tif")
+    with pytest.raises(ValueError, match=r"(A\.tif and .*a\.png|a\.png and .*A\.tif) would"):
         predict_files([images], tmp_path / "cells", model=tiny_model)
     assert not (tmp_path / "cells").exists()
 
@@ -116,7 +187,7 @@ def test_results_of_another_model_or_of_unknown_ones_are_told(
     with pytest.raises(ValueError, match="results of another model: --overwrite"):
         predict_files([images], out, model=tmp_path / "other", save=["labels"])
     (out / "made_by.json").unlink()
-    with pytest.raises(ValueError, match="that don't say what made them"):
+    with pytest.raises(ValueError, match=r"without a made_by\.json that says what made it"):
         predict_files([images], out, model=tiny_model, save=["labels"])
 
 

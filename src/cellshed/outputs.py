@@ -1,14 +1,16 @@
 """What predict leaves in a folder: label images, overlays, one COCO file and one table.
 
 Each image's share of the COCO file and the table is kept in a part of its own, so that a run that
-was interrupted, or that adds images to a folder, ends with all images in both. A folder says in
-made_by.json which model and settings its results are of, and never holds those of two.
+was interrupted, or that adds images to a folder, ends with all images in both. The part also says
+which file the results are of; it is written last. A folder says in made_by.json which model and
+settings its results are of, and never holds those of two.
 """
 
 import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,40 @@ from numpy.typing import NDArray
 
 from cellshed.config import nearest
 from cellshed.data.coco import coco_tree, labels_to_annotations
-from cellshed.data.images import write_labels
+from cellshed.data.images import stem, write_labels
 from cellshed.files import whole_file, write_text
 from cellshed.report.overlay import draw
 from cellshed.report.table import COLUMNS, measure
 
 KINDS = ("labels", "overlay", "coco", "table")
 MADE_BY = "made_by.json"
+COCO, TABLE = "coco.json", "cells.csv"
 _PARTS = ".parts"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file of an image, told from others without being read."""
+
+    path: Path
+    """As given."""
+    mark: Mapping[str, Any]
+    """Absolute path, size in bytes, and modification time in ns, as JSON has them."""
+
+    @property
+    def name(self) -> str:
+        """What the image's results are called."""
+        return stem(self.path)
+
+
+def source_of(path: Path) -> Source:
+    """Look at the file of an image; one that isn't there is told when it is read."""
+    mark: dict[str, Any] = {"path": str(path.parent.resolve() / path.name)}
+    try:
+        state = path.stat()
+    except OSError:
+        return Source(path, mark)
+    return Source(path, mark | {"size": state.st_size, "modified": state.st_mtime_ns})
 
 
 def check_kinds(save: Iterable[str]) -> tuple[str, ...]:
@@ -40,9 +68,22 @@ def check_kinds(save: Iterable[str]) -> tuple[str, ...]:
     return chosen
 
 
-def is_done(out: Path, name: str, save: Iterable[str]) -> bool:
-    """Tell whether all that is asked for of an image is there."""
-    return all(_file(out, name, kind).is_file() for kind in save)
+def is_done(out: Path, source: Source, save: Iterable[str]) -> bool:
+    """Tell whether all that is asked for of an image is there, made from the file as it is now.
+
+    Raises:
+        ValueError: results of this name are of a file somewhere else.
+    """
+    before = _mark(out, source.name)
+    if before is None:
+        return False
+    if before["path"] != source.mark["path"]:
+        raise ValueError(
+            f"{out} holds results of {before['path']}, {source.path} has the same name: "
+            "choose another folder, or --overwrite replaces them"
+        )
+    files = [_file(out, source.name, kind) for kind in save]
+    return before == source.mark and all(file.is_file() for file in files)
 
 
 def claim(out: Path, maker: Mapping[str, Any], names: Iterable[str], *, overwrite: bool) -> None:
@@ -56,12 +97,14 @@ def claim(out: Path, maker: Mapping[str, Any], names: Iterable[str], *, overwrit
 
     Raises:
         ValueError: the folder holds results of another model or other settings, which aren't to be
-            overwritten, or are of images other than these.
+            overwritten, or are of images other than these; or files that no model has made.
     """
     now = json.loads(json.dumps(maker))
-    before = _read_maker(out)
+    before = _read_json(out / MADE_BY)
     if before == now:
         return
+    if before is None:
+        _check_unused(out)
     there = _names(out)
     if there and not overwrite:
         raise ValueError(
@@ -75,56 +118,81 @@ def claim(out: Path, maker: Mapping[str, Any], names: Iterable[str], *, overwrit
             f"images, first '{others[0]}': choose another folder"
         )
     for name in there:
-        for kind in KINDS:
-            _file(out, name, kind).unlink(missing_ok=True)
+        _forget(out, name)
     write_text(out / MADE_BY, json.dumps(now, indent=1))
 
 
 def write_prediction(
     out: Path,
-    name: str,
+    source: Source,
     image: NDArray[Any],
     cells: tuple[NDArray[np.int32], NDArray[np.float32]],
     save: Iterable[str],
-    file_name: str = "",
 ) -> None:
     """Write one image's outputs, each whole or not at all.
 
     Args:
         out: folder.
-        name: of the image, without a suffix.
+        source: file of the image; results that are of another one, or of what it was before, go.
         image: (H, W) or (H, W, C), as acquired.
         cells: labels (H, W), and the confidence (n,) of each.
         save: kinds of output.
-        file_name: of the image, for the COCO file; by default its name.
     """
     labels, confidence = cells
-    save = tuple(save)
-    if "coco" in save or "table" in save:
-        part = {"name": name, "file_name": file_name or name} | _part(image, labels, confidence)
-        write_text(_file(out, name, "table"), json.dumps(part))
+    name, save = source.name, tuple(save)
+    if _mark(out, name) != source.mark:
+        _forget(out, name)
     if "overlay" in save:
         _write_png(_file(out, name, "overlay"), draw(image, labels, boxes=True))
     if "labels" in save:
         write_labels(_file(out, name, "labels"), labels)
+    told = {"name": name, "file_name": source.path.name, "source": dict(source.mark)}
+    part = told | _part(image, labels, confidence)
+    write_text(_file(out, name, "table"), json.dumps(part))
 
 
 def write_summary(out: Path, save: Iterable[str]) -> None:
-    """Write coco.json and cells.csv of all images in the folder."""
+    """Write coco.json and cells.csv of all images in the folder.
+
+    One that is there already is brought up to date, asked for or not.
+    """
     save = tuple(save)
     parts = [json.loads(path.read_text("utf-8")) for path in sorted((out / _PARTS).glob("*.json"))]
-    if "coco" in save:
-        write_text(out / "coco.json", json.dumps(_coco(parts)))
-    if "table" in save:
-        write_text(out / "cells.csv", _csv(parts))
+    if "coco" in save or (out / COCO).is_file():
+        write_text(out / COCO, json.dumps(_coco(parts)))
+    if "table" in save or (out / TABLE).is_file():
+        write_text(out / TABLE, _csv(parts))
 
 
-def _read_maker(out: Path) -> dict[str, Any] | None:
+def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        maker = json.loads((out / MADE_BY).read_text("utf-8"))
+        tree = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return maker if isinstance(maker, dict) else None
+    return tree if isinstance(tree, dict) else None
+
+
+def _mark(out: Path, name: str) -> dict[str, Any] | None:
+    """Return the mark of the file that results are of, where they say it."""
+    part = _read_json(_file(out, name, "table")) or {}
+    return part.get("source")
+
+
+def _check_unused(out: Path) -> None:
+    """Refuse a folder with files where predict writes its own."""
+    for place in ("labels", "overlay", _PARTS, COCO, TABLE):
+        path = out / place
+        found = path.is_dir() and any(not file.name.startswith(".") for file in path.iterdir())
+        if found or path.is_file():
+            raise ValueError(
+                f"{path} is there without a {MADE_BY} that says what made it, and isn't "
+                "overwritten: choose another folder"
+            )
+
+
+def _forget(out: Path, name: str) -> None:
+    for kind in KINDS:
+        _file(out, name, kind).unlink(missing_ok=True)
 
 
 def _names(out: Path) -> set[str]:
@@ -140,8 +208,6 @@ def _names(out: Path) -> set[str]:
 
 def _difference(before: Any, now: Any, name: str = "") -> str:
     """Say in words in what two makers differ first."""
-    if before is None:
-        return "that don't say what made them"
     for key in [*now, *(key for key in before if key not in now)]:
         old, new = before.get(key), now.get(key)
         if old == new:
@@ -186,7 +252,7 @@ def _coco(parts: list[dict[str, Any]]) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, part in enumerate(parts, 1):
-        images.append({"id": image_id, "file_name": part["file_name"]} | part["size"])
+        images.append({"id": image_id, "file_name": _utf8(part["file_name"])} | part["size"])
         for annotation in part["annotations"]:
             annotations.append(annotation | {"id": len(annotations) + 1, "image_id": image_id})
     return coco_tree(images, annotations)
@@ -198,8 +264,13 @@ def _csv(parts: list[dict[str, Any]]) -> str:
     writer.writerow(("image", *COLUMNS))
     for part in parts:
         rows = zip(*(part["table"][column] for column in COLUMNS), strict=True)
-        writer.writerows((part["name"], *row) for row in rows)
+        writer.writerows((_utf8(part["name"]), *row) for row in rows)
     return text.getvalue()
+
+
+def _utf8(name: str) -> str:
+    """Return a file's name with what isn't UTF-8 in it written out, for files that are."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:

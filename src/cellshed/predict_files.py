@@ -11,9 +11,18 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cellshed.data.images import list_images, read_image, stem
+from cellshed.data.images import list_images, read_image
 from cellshed.inference import Maps
-from cellshed.outputs import KINDS, check_kinds, claim, is_done, write_prediction, write_summary
+from cellshed.outputs import (
+    KINDS,
+    Source,
+    check_kinds,
+    claim,
+    is_done,
+    source_of,
+    write_prediction,
+    write_summary,
+)
 from cellshed.predict import Segmenter, load_model
 
 Progress = Callable[[int, int], None]
@@ -56,7 +65,8 @@ def predict_files(  # noqa: PLR0913  each is one option of the command line
     """Segment images and write what is asked for into a folder.
 
     An image that can't be read or segmented is noted and the rest go on. Images whose outputs are
-    there already, made by this model with these settings, are skipped.
+    there already, made from the same file by this model with these settings, are skipped; one
+    whose file has changed is done again. Results in the folder aren't taken for images.
 
     Args:
         inputs: files, patterns or folders.
@@ -69,31 +79,31 @@ def predict_files(  # noqa: PLR0913  each is one option of the command line
 
     Raises:
         ValueError: no images, unknown kinds of output, two images of one name, or a folder with
-            results of another model or other settings.
+            results of another model or other settings, or with files that aren't results.
     """
-    save = check_kinds(save)
-    paths = list_images(inputs)
-    _check_names(paths)
-    out = Path(out)
+    save, out = check_kinds(save), Path(out)
+    sources = _sources(inputs, out)
     segmenter = model if isinstance(model, Segmenter) else load_model(model)
     out.mkdir(parents=True, exist_ok=True)
     maker = segmenter.maker() | {"channel": channel}
-    claim(out, maker, [stem(p) for p in paths], overwrite=overwrite)
+    claim(out, maker, [source.name for source in sources], overwrite=overwrite)
     summary = Summary()
-    todo = [p for p in paths if overwrite or not is_done(out, stem(p), save)]
-    summary.skipped = [p for p in paths if p not in set(todo)]
-    if todo:
-        began = time.monotonic()
-        run = _Run(segmenter, out, save, channel)
-        for path, result in run.over(todo):
-            if isinstance(result, Exception):
-                summary.failed.append((path, str(result)))
-            else:
-                summary.done.append(path)
-                summary.cells += result
-            if progress is not None:
-                progress(len(summary.done) + len(summary.failed), len(todo))
-        summary.seconds = time.monotonic() - began
+    todo = []
+    for source in sources:
+        if overwrite or not is_done(out, source, save):
+            todo.append(source)
+        else:
+            summary.skipped.append(source.path)
+    began = time.monotonic()
+    for path, result in _Run(segmenter, out, save, channel).over(todo):
+        if isinstance(result, Exception):
+            summary.failed.append((path, str(result)))
+        else:
+            summary.done.append(path)
+            summary.cells += result
+        if progress is not None:
+            progress(len(summary.done) + len(summary.failed), len(todo))
+    summary.seconds = time.monotonic() - began
     write_summary(out, save)
     return summary
 
@@ -106,38 +116,39 @@ class _Run:
     ) -> None:
         self.segmenter, self.out, self.save, self.channel = segmenter, out, save, channel
 
-    def over(self, paths: Sequence[Path]) -> Iterator[tuple[Path, int | Exception]]:
+    def over(self, sources: Sequence[Source]) -> Iterator[tuple[Path, int | Exception]]:
         """Yield each image's path with its number of cells, or with what went wrong."""
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            reading = deque((p, reader.submit(read_image, p)) for p in paths[:_AHEAD])
-            rest = iter(paths[_AHEAD:])
+            reading = deque((s, reader.submit(read_image, s.path)) for s in sources[:_AHEAD])
+            rest = iter(sources[_AHEAD:])
             writing: deque[tuple[Path, Future[int]]] = deque()
             while reading:
-                path, future = reading.popleft()
-                reading.extend((p, reader.submit(read_image, p)) for p in islice(rest, 1))
-                writing.append((path, self._through(path, future, writer)))
+                source, future = reading.popleft()
+                reading.extend((s, reader.submit(read_image, s.path)) for s in islice(rest, 1))
+                writing.append((source.path, self._through(source, future, writer)))
                 while len(writing) > _AHEAD:
                     yield _settled(*writing.popleft())
             while writing:
                 yield _settled(*writing.popleft())
 
     def _through(
-        self, path: Path, reading: "Future[NDArray[Any]]", writer: ThreadPoolExecutor
+        self, source: Source, reading: "Future[NDArray[Any]]", writer: ThreadPoolExecutor
     ) -> "Future[int]":
         """Run the network on an image that is being read; hand its maps to the writer."""
         try:
             image = reading.result()
             maps = self.segmenter.maps(image, channel=self.channel)
-        except (ValueError, OSError, MemoryError) as error:
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
             failed: Future[int] = Future()
-            failed.set_exception(ValueError(str(error)))
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            failed.set_exception(ValueError(reason))
             return failed
-        return writer.submit(self._finish, path, image, maps)
+        return writer.submit(self._finish, source, image, maps)
 
-    def _finish(self, path: Path, image: NDArray[Any], maps: Maps) -> int:
+    def _finish(self, source: Source, image: NDArray[Any], maps: Maps) -> int:
         found = self.segmenter.decode(maps, image.shape[:2])
         cells = (found.labels, found.confidence)
-        write_prediction(self.out, stem(path), image, cells, self.save, path.name)
+        write_prediction(self.out, source, image, cells, self.save)
         return len(found.confidence)
 
 
@@ -149,12 +160,30 @@ def _settled(path: Path, future: "Future[int]") -> tuple[Path, int | Exception]:
         return path, error
 
 
-def _check_names(paths: Sequence[Path]) -> None:
+def _sources(inputs: Iterable[str | Path], out: Path) -> list[Source]:
+    """List the images, without the results of earlier runs that lie among them.
+
+    Raises:
+        ValueError: no images, or two whose results would have one name.
+    """
+    results = [out.resolve() / folder for folder in ("labels", "overlay")]
+    listed = [source_of(path) for path in list_images(inputs)]
+    sources = [
+        s for s in listed if not any(Path(s.mark["path"]).is_relative_to(r) for r in results)
+    ]
+    if not sources:
+        raise ValueError(f"{out}: all images given are results in it; give others")
+    _check_names(sources)
+    return sources
+
+
+def _check_names(sources: Sequence[Source]) -> None:
+    """Refuse two images of one name; in many file systems A and a are the same."""
     seen: dict[str, Path] = {}
-    for path in paths:
-        other = seen.setdefault(stem(path), path)
-        if other != path:
+    for source in sources:
+        other = seen.setdefault(source.name.casefold(), source.path)
+        if other != source.path:
             raise ValueError(
-                f"{other} and {path} would both be written as '{stem(path)}': "
+                f"{other} and {source.path} would both be written as '{source.name}': "
                 "rename one, or give them to two runs with folders of their own"
             )
