@@ -26,12 +26,15 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success rename it, on failure delete it.
 
+    A symbolic link is followed. An empty folder at `path` is removed first, so that what can't
+    be replaced is told at once.
+
     Raises:
-        ValueError: `path` exists and is not an empty folder.
+        ValueError: `path` exists and is not an empty folder, or one that can't be removed.
     """
-    path = Path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise ValueError(f"{path} exists already: remove it, or choose another name")
+    path = Path(path).resolve()
+    if path.exists():
+        _remove_empty(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
@@ -40,6 +43,18 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_empty(path: Path) -> None:
+    if not path.is_dir() or any(path.iterdir()):
+        raise ValueError(f"{path} exists already: remove it, or choose another name")
+    remedy = "choose a new name in it"
+    if path == Path.cwd():  # relative paths would lead nowhere after it
+        raise ValueError(f"{path} is the folder you are in: {remedy}")
+    try:
+        path.rmdir()
+    except OSError as error:  # a mounted folder, or one in use
+        raise ValueError(f"{path} can't be replaced ({error.strerror}): {remedy}") from error
 
 
 def write_text(path: str | Path, text: str) -> None:
