@@ -180,6 +180,55 @@ def test_coco_file_takes_its_split_from_its_name(tmp_path: Path) -> None:
         assert [r.split for r in store.records] == [split]
 
 
+def test_coco_file_takes_its_split_from_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / folder / "_annotations.coco.json" for folder in ("train", "valid", "Test")]
+    for number, file in enumerate(files):
+        save_json(file, [f"{number}.tif"])
+        save_image(file.parent / f"{number}.tif", pixels(number))
+    store = prepare(files, tmp_path / "s")
+    assert [(r.name, r.split) for r in store.records] == [
+        ("0", "train"), ("1", "val"), ("2", "test"),
+    ]  # fmt: skip
+    monkeypatch.chdir(tmp_path / "valid")
+    store = prepare("_annotations.coco.json", tmp_path / "t")
+    assert [r.split for r in store.records] == ["val"]
+
+
+def test_split_in_the_files_name_goes_before_its_folders(tmp_path: Path) -> None:
+    for folder in ("train", "my-test"):
+        save_json(tmp_path / folder / "val.json", ["a.tif"])
+        save_json(tmp_path / folder / "cells.json", ["a.tif"])
+        save_image(tmp_path / folder / "a.tif", pixels(1))
+        store = prepare(tmp_path / folder / "val.json", tmp_path / "stores" / folder)
+        assert [r.split for r in store.records] == ["val"]
+    store = prepare(tmp_path / "my-test" / "cells.json", tmp_path / "s")
+    assert [r.split for r in store.records] == ["all"]  # the folder only contains the word
+
+
+@pytest.mark.parametrize("way", ["absolute", "C:\\data\\{}\\a.tif", "../{}/a.tif"])
+def test_names_of_images_stay_within_the_store(tmp_path: Path, way: str) -> None:
+    work = tmp_path / "work"
+    paths = [work / "one" / "a.tif", work / "two" / "a.tif"]
+    if way == "absolute":
+        listed = [str(path) for path in paths]
+    else:
+        listed = [way.format(folder) for folder in ("one", "two")]
+    for number, path in enumerate((*paths, work / "set" / "a.tif")):
+        save_image(path, pixels(number))
+    save_json(work / "set" / "coco.json", listed)
+    store = prepare(work / "set" / "coco.json", tmp_path / "s")
+    first, second = (record.name for record in store.records)
+    assert first == "a"
+    assert second.endswith("two-a")
+    assert not set(second) & set("/\\:")
+    assert not second.startswith(("-", "."))
+    assert [record.cell_type for record in store.records] == ["one", "two"]
+    assert len(list((tmp_path / "s" / "images").iterdir())) == 2
+    assert {path.name for path in work.iterdir()} == {"one", "two", "set"}
+
+
 def test_images_of_a_coco_file_are_found(tmp_path: Path) -> None:
     (tmp_path / "ann").mkdir()
     save_json(tmp_path / "ann" / "c.json", ["BV2/a.tif", "A172/a.tif"])
@@ -410,6 +459,17 @@ def test_wrong_options_are_named(
     with pytest.raises(ValueError, match=message):
         prepare(livecell, tmp_path / "s", **options)
     assert not (tmp_path / "s").exists()
+
+
+def test_folder_of_images_is_for_coco_files_alone(folders: Path, tmp_path: Path) -> None:
+    save_json(tmp_path / "c.json", ["c.tif"])
+    save_image(tmp_path / "pictures" / "c.tif", pixels(1))
+    with pytest.raises(ValueError, match=r"images .*gone: no such folder"):
+        prepare(tmp_path / "c.json", tmp_path / "s", images=tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"images .*pictures: .* COCO file, and none is given"):
+        prepare(folders, tmp_path / "s", images=tmp_path / "pictures")
+    both = prepare([folders, tmp_path / "c.json"], tmp_path / "s", images=tmp_path / "pictures")
+    assert names(both, "all") == ["a", "b", "c"]
 
 
 def test_layouts_are_told_apart(livecell: Path, folders: Path, tmp_path: Path) -> None:

@@ -57,12 +57,13 @@ def read_livecell(source: Path, request: Request) -> Found:
 def read_coco_file(source: Path, request: Request) -> Found:
     """Find the images of one COCO file: in the folder given, beside it, or in `images/` there.
 
-    The split is the one that the file's name contains (train, val or test), else "all".
+    The split is the one that the file's name contains (train, val or test), else the one that
+    its folder is named after, else "all".
 
     Raises:
         ValueError: images are missing.
     """
-    split = _split_in_name(source.stem)
+    split = _split_of(source)
     parts = []
     if request.wants(split):
         coco = read_coco(source)
@@ -109,14 +110,20 @@ def _coco_item(image: CocoImage, split: str, source: Path, images: Path | None) 
     tried = [root / part for root in roots for part in (relative, relative.name)]
     path = next((path for path in tried if path.is_file()), tried[0])
     parsed = parse_name(relative.name)
-    return _item(image, path, split, parsed.cell_type if parsed else relative.parent.name)
+    cell_type = parsed.cell_type if parsed else "".join(_folders(relative)[-1:])
+    return _item(image, path, split, cell_type)
 
 
 def _item(image: CocoImage, path: Path, split: str, cell_type: str) -> Item:
     relative = PurePosixPath(image.file_name.replace("\\", "/"))
     stem = relative.stem.removesuffix(".ome")
-    names = (stem, "-".join([*relative.parts[:-1], stem]), f"{split}-{stem}")
+    names = (stem, "-".join([*_folders(relative), stem]), f"{split}-{stem}")
     return Item(path, split, cell_type, names, partial(_paint, image))
+
+
+def _folders(relative: PurePosixPath) -> list[str]:
+    """Return the folders of a file's path but root, drive and steps upwards."""
+    return [part for part in relative.parts[:-1] if not re.fullmatch(r"/+|\.\.|[A-Za-z]:", part)]
 
 
 def _paint(image: CocoImage, shape: tuple[int, int], overlap: str) -> Painted:
@@ -152,11 +159,13 @@ def _joined(parts: Sequence[Found], source: Path, splits: Iterable[str]) -> Foun
     )
 
 
-def _split_in_name(name: str) -> str:
-    words = re.split(r"[^a-z]+", name.lower())
-    for word in words:
-        if word in ("val", "valid", "validation"):
-            return "val"
-        if word in ("train", "training", "test"):
-            return word.removesuffix("ing")
-    return "all"
+_SPLIT_WORDS = {
+    "train": "train", "training": "train", "test": "test",
+    "val": "val", "valid": "val", "validation": "val",
+}  # fmt: skip
+
+
+def _split_of(source: Path) -> str:
+    """Return the split that a file's name contains, or else that its folder's name is."""
+    words = [*re.split(r"[^a-z]+", source.stem.lower()), source.absolute().parent.name.lower()]
+    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "all")
