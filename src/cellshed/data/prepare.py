@@ -136,7 +136,7 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
     )
     sources = [Path(source)] if isinstance(source, str | Path) else [Path(s) for s in source]
     names = [path.resolve().name for path in sources]
-    found = [READERS[find_reader(path)].read(path, request) for path in sources]
+    found = _read(sources, request)
     check_offer(found, request)
     chosen = _draw([(name, f.items) for name, f in zip(names, found, strict=True)], options)
     chosen = _hold_out(chosen, options)
@@ -148,6 +148,16 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
             write_npz(folder, [Record(**entry) for entry in manifest["records"]])
         write_manifest(folder / MANIFEST, manifest)
     return open_store(out)
+
+
+def _read(sources: Sequence[Path], request: Request) -> list[Found]:
+    """Return what the sources' readers find in them."""
+    layouts = [find_reader(path) for path in sources]
+    if request.images is not None and "coco" not in layouts:
+        raise ValueError(
+            f"images {request.images}: they are of a COCO file, and none is given; leave it out"
+        )
+    return [READERS[name].read(path, request) for name, path in zip(layouts, sources, strict=True)]
 
 
 def _sorted(names: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -28,6 +28,8 @@ class Request:
                 raise ValueError(f"unknown split '{split}'; {hint}")
         if self.subset is not None:
             known_subset(self.subset)
+        if self.images is not None and not self.images.is_dir():
+            raise ValueError(f"images {self.images}: no such folder")
 
     def wants(self, split: str) -> bool:
         """Tell whether a split is wanted."""
