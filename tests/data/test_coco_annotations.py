@@ -278,6 +278,26 @@ def test_image_listed_twice_keeps_the_fuller_set(tmp_path: Path) -> None:
     assert [p.annotation for p in coco.problems] == [10]
 
 
+def test_categories_taken_for_one_are_a_problem(tmp_path: Path) -> None:
+    listed = [entry(n, [SQUARE], category_id=c) for n, c in enumerate((7, 7, 3, "x"))]
+    path = write(tmp_path, listed)
+    tree = json.loads(path.read_text())
+    tree["categories"] = [{"id": 0, "name": "all"}, {"id": 7, "name": "cell"}, {"id": 3}, "?"]
+    path.write_text(json.dumps(tree))
+    (problem,) = read_coco(path).problems
+    assert problem.painted
+    assert "annotations of 3 categories are all painted as cells: cell (2)" in problem.reason
+    assert "3 (1)" in problem.reason  # it has no name
+    assert "x (1)" in problem.reason
+
+
+def test_one_category_with_cells_is_no_problem(tmp_path: Path) -> None:
+    listed = [entry(1, [SQUARE], category_id=7), entry(2, [LARGE], category_id=7)]
+    crowd = entry(3, [SQUARE], category_id=8, iscrowd=1)
+    assert read_coco(write(tmp_path, [*listed, crowd])).problems == ()
+    assert read_coco(write(tmp_path, [entry(1, [SQUARE]), entry(2, [LARGE])])).problems == ()
+
+
 def test_annotations_numbered_by_keys_are_read(tmp_path: Path) -> None:
     coco = read_coco(write(tmp_path, {"0": entry(1, [SQUARE]), "1": entry(2, [LARGE])}))
     assert [a.id for a in coco.images[0].annotations] == [1, 2]

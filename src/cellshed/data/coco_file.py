@@ -4,6 +4,7 @@ Each image gets its annotations as they stand there; what can't be drawn shows i
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ class Annotation:
     crowd: bool
     area: float | None = None
     """As the file states it; COCO's area ranges go by it."""
+    category: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Coco:
     images: tuple[CocoImage, ...]
     duplicates: tuple[Duplicate, ...] = ()
     problems: tuple[Problem, ...] = ()
-    """Annotations that belong to none of the images."""
+    """Annotations that belong to none of the images, and categories that are taken for one."""
 
 
 def read_coco(path: str | Path) -> Coco:
@@ -98,7 +100,8 @@ def parse_coco(text: str, path: Path) -> Coco:
     images = [_parse_image(path, number, entry) for number, entry in enumerate(tree["images"])]
     images, problems = _assign(_unique_ids(path, images), listed)
     images, duplicates, more = _drop_duplicates(images)
-    return Coco(path, tuple(images), tuple(duplicates), tuple(problems + more))
+    problems += [*more, *_merged_categories(images, tree.get("categories"))]
+    return Coco(path, tuple(images), tuple(duplicates), tuple(problems))
 
 
 def _read_text(path: Path) -> str:
@@ -125,13 +128,14 @@ def _compact(entry: dict[str, Any]) -> Any:
     if "image_id" not in entry:
         return entry
     shape = _parse_shape(entry.get("segmentation"))
-    area = entry.get("area")
+    area, category = entry.get("area"), entry.get("category_id")
     return Annotation(
         entry.get("id", "?"),
         entry["image_id"],
         shape,
         bool(entry.get("iscrowd")),
         float(area) if isinstance(area, int | float) else None,
+        category if isinstance(category, int | str) else None,
     )
 
 
@@ -215,3 +219,18 @@ def _drop_duplicates(
             reason = f"its image is listed twice; annotations of image id {best.id} are used"
             problems += [Problem(item.id, image.file_name, reason) for item in image.annotations]
     return list(kept.values()), duplicates, problems
+
+
+def _merged_categories(images: Sequence[CocoImage], categories: Any) -> list[Problem]:
+    """Return a problem where annotations are of several categories: all are painted as cells."""
+    counts = Counter(a.category for image in images for a in image.annotations if not a.crowd)
+    if len(counts) <= 1:
+        return []
+    entries = categories if isinstance(categories, list) else []
+    names = {str(e.get("id")): e.get("name") for e in entries if isinstance(e, dict)}
+    listed = ", ".join(f"{names.get(str(key)) or key} ({n})" for key, n in counts.most_common(5))
+    reason = (
+        f"annotations of {len(counts)} categories are all painted as cells: {listed}; keep one "
+        "of them in the file if they are parts of each other, such as a cell and its nucleus"
+    )
+    return [Problem("category_id", "", reason, painted=True)]
