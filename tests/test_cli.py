@@ -157,6 +157,25 @@ def test_help_names_every_verb(capfd: pytest.CaptureFixture[str]) -> None:
     assert all(verb in text for verb in verbs)
 
 
+def test_prepare_tells_splits_and_problems(
+    tiny_livecell: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, text = _run(capfd, "prepare", tiny_livecell, "--out", tmp_path / "store")
+    assert code == 0
+    assert "9 images (6 train, 1 val, 2 test)" in text
+    assert "warning" not in text
+    mask = np.zeros((8, 8), np.uint8)
+    mask[1, 1] = mask[6, 6] = 255
+    for kind in ("images", "labels"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        Image.fromarray(mask).save(tmp_path / "set" / kind / "a.png")
+    code, text = _run(capfd, "prepare", tmp_path / "set", "--out", tmp_path / "masks")
+    assert code == 0
+    assert "1 images (1 of no split), 1 cells" in text
+    assert "warning: 1 problems are listed in" in text
+    assert "the first: a.png: the only number in its file, in 2 pieces" in text
+
+
 def test_warnings_for_users_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with plain_warnings():
         warnings.warn("heads start anew", stacklevel=1)

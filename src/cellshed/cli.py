@@ -1,6 +1,7 @@
 """The verbs of the command line. Heavy imports stand inside the verb that needs them."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -127,7 +128,7 @@ def prepare(
     export_npz: Annotated[bool, typer.Option(help="Write the paper's npz files too.")] = False,
 ) -> None:
     """Turn images and annotations into a store that training and scoring read."""
-    from cellshed.console import bar, say
+    from cellshed.console import bar, say, warn
     from cellshed.data.prepare import prepare as make
 
     with bar("preparing") as progress:
@@ -148,7 +149,14 @@ def prepare(
             progress=progress,
         )
     cells = sum(record.n_cells for record in store.records)
-    say(f"{out}: {len(store)} images, {cells:,} cells; details in {out / 'manifest.json'}")
+    by_split = Counter(record.split for record in store.records)
+    splits = ", ".join(f"{n} {'of no split' if s == 'all' else s}" for s, n in by_split.items())
+    manifest = out / "manifest.json"
+    say(f"{out}: {len(store)} images ({splits}), {cells:,} cells; details in {manifest}")
+    if problems := store.manifest["problems"]:
+        image, reason = problems[0]["image"], problems[0]["reason"]
+        first = f"{image}: {reason}" if image else reason
+        warn(f"{len(problems)} problems are listed in {manifest}; the first: {first}")
 
 
 @app.command()
