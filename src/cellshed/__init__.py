@@ -4,9 +4,14 @@ The public names are loaded when first used, so that `import cellshed` imports n
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from cellshed.caches import keep_compiled
+
 __version__ = "0.1.0"
+
+keep_compiled(Path(__file__).parent)  # before anything imports numba
 
 _HOME = {
     "inner_distance": "targets",

@@ -156,6 +156,24 @@ def test_a_cache_that_cannot_be_written_does_not_matter(
     assert conversion.onnx_file(tiny_model).is_file()
 
 
+def test_a_network_that_is_converted_beside_the_cache_goes_with_the_process(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "temporary").mkdir()
+    code = (
+        "from pathlib import Path; from cellshed.engines.conversion import onnx_file;"
+        f"assert onnx_file(Path({str(tiny_model)!r})).is_file()"
+    )
+    places = {
+        "CELLSHED_CACHE": str(tmp_path / "file" / "cache"),
+        "TMPDIR": str(tmp_path / "temporary"),
+    }
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | places)
+    assert not list((tmp_path / "temporary").glob("cellshed-*"))
+
+
 def test_auto_is_the_first_that_is_installed(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

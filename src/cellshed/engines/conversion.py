@@ -6,11 +6,10 @@ batch and image are left open, heights and widths being multiples of 32.
 
 import hashlib
 import os
-import sys
-import tempfile
 import warnings
 from pathlib import Path
 
+from cellshed.caches import folder_until_exit, user_cache
 from cellshed.files import sha256, whole_file
 from cellshed.model.folder import WEIGHTS, load_network, read_card
 
@@ -27,14 +26,14 @@ def onnx_file(folder: Path) -> Path:
     own = folder / "model.onnx"
     if own.is_file():
         return own
-    cached = cache_folder() / f"{_fingerprint(folder)}.onnx"
-    if cached.is_file():
-        return cached
+    name = f"{_fingerprint(folder)}.onnx"
     try:
-        write_onnx(folder, cached)
-        _forget_old()
+        cached = cache_folder() / name
+        if not cached.is_file():
+            write_onnx(folder, cached)
+            _forget_old()
     except OSError:  # no room, or no right to write there: it serves for this process
-        cached = Path(tempfile.mkdtemp(prefix="cellshed-")) / "model.onnx"
+        cached = folder_until_exit() / name
         write_onnx(folder, cached)
     return cached
 
@@ -68,15 +67,7 @@ def write_onnx(folder: Path, path: Path) -> None:
 def cache_folder() -> Path:
     """Return where converted networks are kept: CELLSHED_CACHE, or the system's own place."""
     own = os.environ.get("CELLSHED_CACHE")
-    if own:
-        return Path(own)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "cellshed"
+    return Path(own) if own else user_cache() / "cellshed"
 
 
 def _fingerprint(folder: Path) -> str:
