@@ -16,13 +16,13 @@ COVERED = 0.75
 
 @dataclass(frozen=True)
 class Problem:
-    """An annotation that could not be painted, or not wholly."""
+    """An annotation that could not be painted, or not wholly, or may not be meant as it was."""
 
     annotation: int | str
     image: str
     reason: str
     painted: bool = False
-    """True if the annotation has a label all the same."""
+    """True if the annotation, or what it stands for, has a label all the same."""
 
 
 @dataclass(frozen=True)
