@@ -13,7 +13,7 @@ from cellshed.data.diameters import diameters, median_diameter
 from cellshed.data.store import Store
 from cellshed.data.window import Window
 from cellshed.model.folder import read_card, write_card
-from cellshed.training.initial import settings_from
+from cellshed.training.initial import calibration_left, settings_from
 from cellshed.training.loop import train
 from cellshed.training.split import FEW, split_stores
 
@@ -173,3 +173,18 @@ def test_the_card_says_how_large_the_training_cells_are(
     expected = median_diameter([tiny_store.select("train")])
     assert read_card(tiny_model).data["cell_diameter"] == expected
     assert 5 < expected < 100
+
+
+def test_a_calibration_holds_for_the_weights_and_the_decoder_it_was_fitted_to(
+    initial: Path, tiny_store: Store, tmp_path: Path
+) -> None:
+    train(load_config("finetune", FEW_STEPS), tiny_store, tmp_path / "run", init=initial)
+    assert read_card(tmp_path / "run" / "last").calibration is None
+    card = read_card(initial)
+    same = settings_from(load_config("finetune"), initial)
+    other = same.model_copy(
+        update={"decode": same.decode.model_copy(update={"interior_smooth": 2.0})}
+    )
+    assert calibration_left(card, same, 0) == card.calibration
+    assert calibration_left(card, same, 1) is None
+    assert calibration_left(card, other, 0) is None

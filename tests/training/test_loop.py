@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from cellshed.config import Config, load_config
 from cellshed.data.store import Store
+from cellshed.model.folder import read_card
 from cellshed.predict import load_model
 from cellshed.training import loop
 from cellshed.training.loop import train
@@ -170,3 +171,21 @@ def test_minutes_end_a_run_early(tiny_store: Store, tmp_path: Path) -> None:
         _config("training.epochs=1000", "training.max_minutes=0.02"), tiny_store, tmp_path / "run"
     )
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) < 500
+
+
+def test_a_run_whose_time_runs_out_while_writing_validates_its_last_weights(
+    tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = iter([False, True])
+    monkeypatch.setattr(loop.Trainer, "_finished", lambda _: next(finished))
+    best = train(_config("training.epochs=9", "training.val_every=5"), tiny_store, tmp_path / "run")
+    assert read_card(best).scores["epoch"] == 1
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
+    tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device 'mps'"):
+        train(_config("training.device=mps"), tiny_store, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

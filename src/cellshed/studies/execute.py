@@ -148,7 +148,8 @@ def _score(
             labels = np.asarray(store.labels(i), dtype=np.int32)
             maps = segmenter.maps(store.image(i))
             for name, chosen in settings.items():
-                table = overlap(labels, segmenter.decode(maps, **chosen.model_dump()).labels)
+                found = segmenter.decode(maps, labels.shape, **chosen.model_dump())
+                table = overlap(labels, found.labels)
                 yield {
                     "name": f"{number}/{record.name}",
                     "cell_type": record.cell_type,

@@ -1,6 +1,7 @@
 """A study from its plan to its report: do the runs that aren't done, then table, figures, page."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -158,7 +159,8 @@ def run_study(
     out = Path(out)
     begin(out, plan.as_tree())
     places = {run.name: RunPlace(out / "runs" / run.name) for run in plan.runs}
-    minutes = _FOR_TRAINING * plan.minutes * jobs / len(plan.runs)
+    rounds = math.ceil(len(plan.runs) / jobs)
+    minutes = _FOR_TRAINING * plan.minutes / rounds
     for run in plan.runs:
         places[run.name].begin(
             task_of(

@@ -238,7 +238,7 @@ def _open(meeting: dict[str, str], out: Path, seed: int) -> Any:
         study_name=meeting["name"],
         direction="maximize",
         load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED),
+        pruner=optuna.pruners.MedianPruner(_UNPRUNED, n_min_trials=_UNPRUNED),
     )
     # Another seed at each sitting, or those that go on would propose again what was tried.
     begun = len(study.get_trials(deepcopy=False))

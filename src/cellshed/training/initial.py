@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellshed.config import Config, Settings, with_overrides
+from cellshed.config import CalibrationSettings, Config, Settings, with_overrides
 from cellshed.model.folder import ModelCard, load_weights, read_card
 from cellshed.model.panoptic import PanopticNet
 
@@ -51,6 +51,21 @@ def inherited(card: ModelCard, anew: Sequence[str]) -> dict[str, Any]:
     """
     said = {"name": card.name, "recipe": card.recipe, "data": card.data}
     return said | ({"anew": list(anew)} if anew else {})
+
+
+def calibration_left(
+    card: ModelCard | None, config: Config, step: int
+) -> CalibrationSettings | None:
+    """Return the initial model's calibration, which holds for its own weights and decoder alone.
+
+    Args:
+        card: of the initial model, if there is one.
+        config: of the training.
+        step: how many steps were taken.
+    """
+    if card is None or step or card.decode != config.decode:
+        return None
+    return card.calibration
 
 
 def _merged(before: Settings, now: Settings) -> Settings:

@@ -16,11 +16,12 @@ from cellshed.batches import Batch, loader, steps_per_epoch
 from cellshed.config import Config, load_config
 from cellshed.data.diameters import median_diameter
 from cellshed.data.store import Store, open_store
+from cellshed.engines.torch_engine import find_device
 from cellshed.model.folder import ModelCard, find_model, read_card, save_model
 from cellshed.model.memory import keep_freed_memory
 from cellshed.model.panoptic import PanopticNet, build_model
 from cellshed.normalize import fit
-from cellshed.training.initial import inherited, settings_from, take_weights
+from cellshed.training.initial import calibration_left, inherited, settings_from, take_weights
 from cellshed.training.losses import head_losses, loss_weights
 from cellshed.training.optimizers import (
     AveragedWeights,
@@ -74,6 +75,7 @@ def train(
     if init is not None:
         init = find_model(init)
         config = settings_from(config, init)
+    find_device(config.training.device)  # refuses one that isn't there; accelerate takes another
     keep_freed_memory()
     folder = RunFolder(out)
     accelerator = Accelerator(
@@ -157,7 +159,14 @@ class Trainer:
             self.state.epoch += 1
             self.state.seconds, self._began = self._seconds(), time.monotonic()
             self._record(row | {"seconds": self.state.seconds})
+        self._validate_last()
         self.folder.close()
+
+    def _validate_last(self) -> None:
+        """Validate the last weights if time ran out while the last epoch was written."""
+        history = self.state.history
+        if history and "val_f1" not in history[-1]:
+            self._record(history.pop() | self._validate())
 
     def _finished(self) -> bool:
         patience = self.settings.patience
@@ -317,7 +326,7 @@ class Trainer:
             normalize=config.normalize,
             targets=config.targets,
             decode=config.decode,
-            calibration=self.initial.calibration if self.initial is not None else None,
+            calibration=calibration_left(self.initial, config, self.state.step),
             predict=config.predict,
             data=told,
             scores={k: v for k, v in row.items() if k.startswith("val_") or k == "epoch"},
