@@ -181,8 +181,9 @@ class TrainingSettings(Settings):
     """At most this many validation images, evenly spread over the set; 0: all."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training images held back when the store has no val split."""
-    select: Literal["f1", "loss"] = "f1"
-    """What the best checkpoint is chosen by, on val: object F1 at IoU 0.5, or the loss."""
+    select: Literal["f1", "loss", "last"] = "f1"
+    """What the best checkpoint is chosen by, on val: object F1 at IoU 0.5, or the loss. last: the
+    latest is kept, for schedules that end with small steps; patience then ends nothing."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Stop after this many validations without a new best; 0: never."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -189,3 +189,12 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match="device 'mps'"):
         train(_config("training.device=mps"), tiny_store, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_last_weights_may_be_what_is_kept(tiny_store: Store, tmp_path: Path) -> None:
+    ruinous = ("training.lr=0.5", "training.ema=0", "training.val_every=1", "training.epochs=3")
+    run = tmp_path / "run"
+    best = train(_config("training.select=last", *ruinous), tiny_store, run)
+    assert read_card(best).scores["epoch"] == 3
+    kept, last = load_file(best / "model.safetensors"), load_file(run / "last/model.safetensors")
+    assert all(torch.equal(kept[name], last[name]) for name in last)

@@ -362,4 +362,5 @@ def _value(row: Row, select: str) -> float | None:
     """Return what is to be maximised, None in an epoch without validation."""
     if "val_f1" not in row:
         return None
-    return row["val_f1"] if select == "f1" else -row["val_loss"]
+    values = {"f1": row["val_f1"], "loss": -row["val_loss"], "last": row["epoch"]}
+    return values[select]
