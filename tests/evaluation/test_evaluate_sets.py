@@ -408,6 +408,9 @@ def test_headline_and_comparison(sets):
     assert 0 < difference["low"] <= difference["value"] <= difference["high"]
     with pytest.raises(ValueError, match="0 images in common"):
         compare(first, second | {"images": []})
+    larger = [image | {"height": 2 * image["height"]} for image in second["images"]]
+    with pytest.raises(ValueError, match="0 images in common"):
+        compare(first, second | {"images": larger})
 
 
 def test_images_without_cells_leave_no_gap(tmp_path):

@@ -159,6 +159,16 @@ def test_training_mode_of_an_efficientnet_holds_no_chance() -> None:
     assert all(torch.equal(one[level], two[level]) for level in one)
 
 
+def test_an_efficientnet_without_c5_holds_nothing_that_it_does_not_use() -> None:
+    settings = ModelSettings(
+        backbone="efficientnet_b0", backbone_levels=("C3", "C4"), pyramid_levels=("P3", "P4")
+    )
+    net = build_model(settings, seed=0)
+    maps = net.logits(torch.randn(2, settings.in_channels, 64, 64))
+    sum(found.sum() for found in maps.values()).backward()
+    assert [name for name, p in net.backbone.named_parameters() if p.grad is None] == []
+
+
 # Recorded
 
 

@@ -70,6 +70,29 @@ def test_one_seed_is_compared_over_its_images() -> None:
     assert pair.found.value == pytest.approx(36 / (36 + 25.5) - 24 / (24 + 31.5))
 
 
+def _hits(group: str, seed: int, hits: int, images: int = 6) -> list[dict[str, Any]]:
+    """Return the counts of images in each of which so many of ten cells are found."""
+    return [
+        _row(group, seed, f"{kind}@0.50", value, image=f"0/{k}")
+        for k in range(images)
+        for kind, value in (("tp", hits), ("fp", 10 - hits), ("fn", 10 - hits))
+    ] + [_row(group, seed, "f1@0.50", hits / 10)]
+
+
+def test_groups_with_one_seed_in_common_are_compared_on_that_alone() -> None:
+    table = _table([*_hits("a", 0, 8), *_hits("a", 1, 2), *_hits("b", 0, 8)])
+    (pair,) = comparisons(table, Choice())
+    assert pair.found.value == 0
+    assert pair.p_corrected == 1
+
+
+def test_many_groups_can_still_be_told_apart() -> None:
+    table = _table([row for n in range(20) for row in _hits(f"g{n:02}", 0, 1 + n // 3)])
+    pairs = {(pair.first, pair.second): pair.p_corrected for pair in comparisons(table, Choice())}
+    assert len(pairs) == 190
+    assert pairs["g00", "g19"] < 0.05
+
+
 def test_readings_name_the_best_and_what_cannot_be_told_apart() -> None:
     first, second = "inner_distance+pixelwise", "outer_distance+pixelwise"
     table = _of_seeds({first: [0.5, 0.52, 0.48], second: [0.3, 0.33, 0.27], "b": [0.6, 0.4, 0.49]})

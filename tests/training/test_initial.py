@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,16 @@ def test_of_more_images_whole_ones_are_held_back(tiny_store: Store) -> None:
     train_parts, val_parts = split_stores([some], load_config("finetune").training)
     assert (len(train_parts[0]), len(val_parts[0])) == (FEW - 1, 1)
     assert val_parts[0].image(0).shape == some.image(0).shape
+
+
+def test_images_of_a_well_are_held_back_together(tiny_store: Store) -> None:
+    first = tiny_store.select("train").records[0]
+    records = [replace(first, name=f"{k}", well=f"W{k // 4}") for k in range(80)]
+    (train_part,), (val_part,) = split_stores(
+        [tiny_store.subset(records)], load_config("finetune").training
+    )
+    assert (len(train_part), len(val_part)) == (72, 8)
+    assert not {r.well for r in train_part.records} & {r.well for r in val_part.records}
 
 
 def test_a_single_image_is_enough(initial: Path, tiny_store: Store, tmp_path: Path) -> None:

@@ -131,6 +131,13 @@ def test_resuming_with_other_settings_is_refused(tiny_store: Store, tmp_path: Pa
         )
 
 
+def test_resuming_with_other_images_is_refused(tiny_store: Store, tmp_path: Path) -> None:
+    train(_config("training.epochs=1"), tiny_store, tmp_path / "run")
+    fewer = tiny_store.subset(tiny_store.records[1:])
+    with pytest.raises(ValueError, match="was trained on other images"):
+        train(_config("training.epochs=2"), fewer, tmp_path / "run", resume=True)
+
+
 def test_a_finished_run_can_be_made_longer(tiny_store: Store, tmp_path: Path) -> None:
     train(_config("training.epochs=1"), tiny_store, tmp_path / "run")
     train(_config("training.epochs=2"), tiny_store, tmp_path / "run", resume=True)

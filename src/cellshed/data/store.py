@@ -42,6 +42,12 @@ class Record:
     image_hash: str = ""
     labels_hash: str = ""
 
+    @property
+    def together(self) -> tuple[str, ...]:
+        """What images share that are nearly copies, those of one well; else it is the name."""
+        own = (self.well,) if self.well else ("", self.name)
+        return (self.source, self.cell_type, *own)
+
 
 class Store:
     """Images and their labels, opened by open_store; reads only what is asked for."""

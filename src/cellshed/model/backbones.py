@@ -170,6 +170,14 @@ class DenseBackbone(Backbone):
 EXPANDING_STAGES = {"C1": 1, "C2": 2, "C3": 3, "C4": 5}
 
 
+class _Expansion(nn.Module):
+    """The part of an EfficientNet's block up to its widest map, by the block's own names."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.conv_pw, self.bn1 = block.conv_pw, block.bn1
+
+
 class ExpandedBackbone(Backbone):
     """An EfficientNet tapped where the reference taps it: at the widest maps of each stride.
 
@@ -185,7 +193,10 @@ class ExpandedBackbone(Backbone):
         body = timm.create_model(name, pretrained=pretrained, num_classes=0)
         self.conv_stem, self.bn1 = body.conv_stem, body.bn1
         last = EXPANDING_STAGES.get(self.levels[-1])
-        self.blocks = body.blocks if last is None else body.blocks[: last + 1]
+        self.blocks = body.blocks
+        if last is not None:  # of the last stage, no more than what is tapped
+            ending = nn.Sequential(_Expansion(body.blocks[last][0]))
+            self.blocks = nn.Sequential(*body.blocks[:last], ending)
         self.channels = {
             level: body.blocks[EXPANDING_STAGES[level]][0].conv_pw.out_channels
             for level in self.levels

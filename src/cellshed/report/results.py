@@ -168,3 +168,20 @@ def _read_history(path: Path) -> list[dict[str, float]]:
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged ({error}); resume the run to mend it") from error
     return [{"epoch": place} | row for place, row in enumerate(rows, 1)]
+
+
+def images_in_common(first: Tree, second: Tree) -> list[str]:
+    """Return the names of the images that two results were scored on alike.
+
+    An image is the same if it has the same name, size and number of true cells in both; at another
+    scale, or with other annotations, it isn't.
+
+    Args:
+        first: what scores.json holds.
+        second: the same for the other result.
+    """
+    told, other = (
+        {i["name"]: (i["height"], i["width"], i["n_true"]) for i in result["images"]}
+        for result in (first, second)
+    )
+    return [name for name, as_seen in told.items() if other.get(name) == as_seen]

@@ -9,7 +9,7 @@ from cellshed.metrics.intervals import paired_difference
 from cellshed.report import figures
 from cellshed.report.drawing import Figure, to_svg
 from cellshed.report.markup import Child, Html, join, number, table, tag
-from cellshed.report.results import Result
+from cellshed.report.results import Result, images_in_common
 
 Scores = Mapping[str, Any]
 
@@ -81,8 +81,13 @@ def _tile(word: str, scores: Scores, name: str) -> Html:
 
 def _side_by_side(results: Sequence[Result]) -> Html:
     """Return one row a result; the best scores in bold if all are of the same images."""
-    first = {image["name"] for image in results[0].images}
-    same = all({image["name"] for image in result.images} == first for result in results)
+    first = results[0]
+    same = all(
+        len(images_in_common(first.scores, result.scores))
+        == len(first.images)
+        == len(result.images)
+        for result in results
+    )
     rows = [_score_row(result.name, result.pooled) for result in results]
     for column, name in enumerate(SCORES.values(), _SCORE_COLUMN):
         values = [value(result.pooled, name) for result in results]
@@ -101,7 +106,9 @@ def _differences(results: Sequence[Result]) -> Html:
     rows = []
     for other in others:
         after = _counts(other)
-        names = [name for name in before if name in after]
+        names = [
+            n for n in images_in_common(first.scores, other.scores) if n in before and n in after
+        ]
         if len(names) < 2 or len(before[names[0]]) != len(after[names[0]]):
             continue
         found = paired_difference(*(np.array([of[n] for n in names]) for of in (before, after)))

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellshed.metrics.comparison import Mean, Paired, holm, mean_interval, paired_f1, paired_t
+from cellshed.metrics.intervals import RESAMPLES
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 F1 = "f1@0.50"
+
+DRAWS_PER_PAIR = 40
+"""So many draws for each pair of groups at least, so that a p of 0.05 is within reach of all."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,17 @@ def comparisons(table: "DataFrame", choice: Choice) -> list[Comparison]:
         index="seed", columns="group", values="value", sort=False
     )
     pairs = []
-    for first, second in combinations(list(by_seed.columns), 2):
+    chosen = list(combinations(list(by_seed.columns), 2))
+    # A p can't fall below one in so many draws; Holm multiplies it by the number of pairs.
+    resamples = max(RESAMPLES, DRAWS_PER_PAIR * len(chosen))
+    for first, second in chosen:
         both = by_seed[[first, second]].dropna()
         if len(both) > 1:
             found = paired_t(both[first].tolist(), both[second].tolist())
             pairs.append((first, second, found, "seeds"))
         elif len(both) == 1 and choice.metric == F1:
-            found_by_images = _over_images(table, choice, first, second)
+            of_seed = table[table["seed"] == both.index[0]]
+            found_by_images = _over_images(of_seed, choice, first, second, resamples)
             if found_by_images is not None:
                 pairs.append((first, second, found_by_images, "images"))
     corrected = holm([found.p for _, _, found, _ in pairs])
@@ -125,7 +133,9 @@ def matrix(table: "DataFrame", choice: Choice) -> tuple[list[str], list[str], li
     return groups, types, rows
 
 
-def _over_images(table: "DataFrame", choice: Choice, first: str, second: str) -> Paired | None:
+def _over_images(
+    table: "DataFrame", choice: Choice, first: str, second: str, resamples: int
+) -> Paired | None:
     counts = table[
         table["image"].notna()
         & table["metric"].isin(["tp@0.50", "fp@0.50", "fn@0.50"])
@@ -145,4 +155,4 @@ def _over_images(table: "DataFrame", choice: Choice, first: str, second: str) ->
         return None
     order = ["tp@0.50", "fp@0.50", "fn@0.50"]
     before, after = (wide[group].loc[images, order].to_numpy(float) for group in (first, second))
-    return paired_f1(before, after)
+    return paired_f1(before, after, resamples=resamples)

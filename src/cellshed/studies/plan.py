@@ -137,8 +137,7 @@ def _split_anew(stores: Sequence[Store], seed: int) -> list[Store]:
     groups: dict[tuple[Any, ...], list[tuple[int, Record]]] = defaultdict(list)
     for k, store in enumerate(stores):
         for record in store.records:
-            alone = () if record.well else (record.name,)
-            groups[(k, record.source, record.cell_type, record.well, *alone)].append((k, record))
+            groups[(k, *record.together)].append((k, record))
     keys = list(groups)
     order = np.random.default_rng([seed, len(keys)]).permutation(len(keys))
     total, placed = sum(len(s) for s in stores), 0

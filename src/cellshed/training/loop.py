@@ -30,7 +30,7 @@ from cellshed.training.optimizers import (
     learning_rate,
 )
 from cellshed.training.run import Progress, Row, RunFolder, State
-from cellshed.training.split import split_stores
+from cellshed.training.split import digest, split_stores
 from cellshed.training.validation import spread, to_row, validate_images
 
 Listener = Callable[[Progress], None]
@@ -123,7 +123,7 @@ class Trainer:
         self.folder = folder
         self.accelerator = accelerator
         self.progress = progress if accelerator.is_main_process else None
-        self.state = State()
+        self.state = State(images=digest(*self.train_stores, *self.val_stores))
         self.initial: ModelCard | None = None
         self.anew: list[str] = []
         self._began = time.monotonic()
@@ -301,6 +301,11 @@ class Trainer:
         self.folder.save_state(tensors, self.state)
 
     def _restore(self, tensors: dict[str, Any], state: State) -> None:
+        if state.images != self.state.images:
+            raise ValueError(
+                f"{self.folder.path} was trained on other images: give it the same --data, in the "
+                "same order, or start a new run (--init takes its weights)"
+            )
         self.net.load_state_dict(tensors["net"])
         self.optimizer.load_state_dict(tensors["optimizer"])
         torch.set_rng_state(tensors["random"])

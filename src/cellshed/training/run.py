@@ -48,6 +48,8 @@ class State:
     best_epoch: int = 0
     validations_since_best: int = 0
     history: list[Row] = field(default_factory=list)
+    images: str = ""
+    """Digest of what is trained on and chosen by."""
 
 
 class RunFolder:

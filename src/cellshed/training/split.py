@@ -1,5 +1,8 @@
 """Which images are trained on and which are held back to choose by."""
 
+import hashlib
+import json
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,19 +44,43 @@ def _hold_back(
     if count < FEW:
         parts = [Window(store, 0, 1 - _HELD_ROWS) for store in stores]
         return list(parts), [Window(store, 1 - _HELD_ROWS, 1) for store in stores]
-    held = max(1, round(settings.val_fraction * count))
-    order = np.random.default_rng([settings.seed, count]).permutation(count)
-    chosen = set(order[:held].tolist())
-    train, val, first = [], [], 0
-    for store in stores:
-        numbered = list(enumerate(store.records, first))
-        val.append(store.subset(record for n, record in numbered if n in chosen))
-        train.append(store.subset(record for n, record in numbered if n not in chosen))
-        first += len(store)
+    groups = _groups(stores, settings)
+    wanted = max(1, round(settings.val_fraction * count))
+    order = np.random.default_rng([settings.seed, len(groups)]).permutation(len(groups))
+    held: set[tuple[int, str]] = set()
+    for n in order:
+        if len(held) >= wanted:
+            break
+        held.update(groups[n])
+    train, val = (
+        [s.subset(r for r in s.records if ((k, r.name) in held) == is_held)
+         for k, s in enumerate(stores)]
+        for is_held in (False, True)
+    )  # fmt: skip
     return [s for s in train if len(s)], [s for s in val if len(s)]
+
+
+def _groups(stores: Sequence[Store], settings: TrainingSettings) -> list[list[tuple[int, str]]]:
+    """Return which images (store, name) are held back together: those of a well, if wells are many.
+
+    Of few wells one would be too much to hold back; then each image is a group of its own.
+    """
+    wells: dict[tuple[int | str, ...], list[tuple[int, str]]] = defaultdict(list)
+    for k, store in enumerate(stores):
+        for record in store.records:
+            wells[(k, *record.together)].append((k, record.name))
+    if len(wells) * settings.val_fraction >= 1:
+        return list(wells.values())
+    return [[image] for images in wells.values() for image in images]
 
 
 def of_splits(stores: Sequence[Store], *splits: str) -> list[Store]:
     """Return the stores with only the images of some splits, empty ones left out."""
     parts = [store.subset(r for r in store.records if r.split in splits) for store in stores]
     return [part for part in parts if len(part)]
+
+
+def digest(*stores: Store) -> str:
+    """Return a hash that tells the images of some stores, with their labels, from any others."""
+    told = [[store.hash, *(record.name for record in store.records)] for store in stores]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
