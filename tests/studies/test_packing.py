@@ -174,7 +174,7 @@ def test_unknown_recipes_offer_the_nearest(recipes: Path, tmp_path: Path) -> Non
 
 def test_the_recipes_of_the_repository_are_whole() -> None:
     folder = Path(__file__).parents[2] / "recipes"
-    for name in ("phase", "phase-4", "open"):
+    for name in ("phase", "open"):
         recipe = read_recipe(folder, name)
         assert load_config(folder / recipe.settings).licence
         assert any(settings.pictures for settings in recipe.sets.values())
