@@ -1,11 +1,7 @@
 """Where what is made once is kept: the user's cache, and a place for compiled functions."""
 
-import atexit
 import os
-import shutil
-import stat
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,6 +47,10 @@ def keep_compiled(package: Path) -> None:
 
 def folder_until_exit() -> Path:
     """Make a temporary folder that goes when this process ends."""
+    import atexit
+    import shutil
+    import tempfile
+
     folder = Path(tempfile.mkdtemp(prefix="cellshed-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -75,6 +75,9 @@ def _own_folder() -> Path:
 
     What is in it is run; in a place that all users share, another one could have made it first.
     """
+    import stat
+    import tempfile
+
     if not hasattr(os, "getuid"):  # Windows
         return folder_until_exit()
     folder = Path(tempfile.gettempdir()) / f"cellshed-{os.getuid()}"

@@ -1,5 +1,6 @@
 """The verbs about models: tune, export, pack and models. Heavy imports stand inside."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -88,6 +89,6 @@ def pack(
     from cellshed.console import say, training_display
     from cellshed.studies.packing import make_model
 
-    with training_display() as progress:
+    with training_display() if run is None else nullcontext() as progress:
         packed = make_model(name, recipes, data, work, out, run=run, say=say, progress=progress)
     say(f"{packed}: packed; its card is {packed / 'card.md'}")

@@ -7,11 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cellshed.files import whole_file, write_text
 from cellshed.metrics.intervals import paired_difference
-from cellshed.report.results import images_in_common
+from cellshed.report.results import counts_in_common
 
 FORMAT = 1
 _WITH_ENDS = ("f1@0.50", "mean_ap", "pq", "aji", "seg", "pixel.iou", "pixel.f1", "coco.AP")
@@ -75,18 +73,13 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> dict[str, dict[str
     Raises:
         ValueError: they have fewer than two images in common.
     """
-    before, after = (
-        {image["name"]: image["counts"] for image in result["images"]} for result in (first, second)
-    )
-    names = images_in_common(first, second)
-    if len(names) < 2:
+    before, after = counts_in_common(first, second)
+    if len(before) < 2:
         raise ValueError(
-            f"{len(names)} images in common, of the same size and with as many true cells: compare "
-            "two results on the same two or more images"
+            f"{len(before)} images in common, of the same size and with as many true cells: "
+            "compare two results on the same two or more images"
         )
-    differences = paired_difference(
-        np.array([before[name] for name in names]), np.array([after[name] for name in names])
-    )
+    differences = paired_difference(before, after)
     return {name: asdict(difference) for name, difference in differences.items()}
 
 

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+
+from cellshed.metrics.overlap import Floats
 
 Tree = dict[str, Any]
 FORMAT = 1
@@ -185,3 +188,18 @@ def images_in_common(first: Tree, second: Tree) -> list[str]:
         for result in (first, second)
     )
     return [name for name, as_seen in told.items() if other.get(name) == as_seen]
+
+
+def counts_in_common(first: Tree, second: Tree) -> tuple[Floats, Floats]:
+    """Return the counts of images that two results were scored on alike, (images, N_COUNTS) each.
+
+    Args:
+        first: what scores.json holds.
+        second: the same for the other result.
+    """
+    before, after = (
+        {image["name"]: image["counts"] for image in result["images"] if "counts" in image}
+        for result in (first, second)
+    )
+    names = [name for name in images_in_common(first, second) if name in before and name in after]
+    return np.array([before[n] for n in names]), np.array([after[n] for n in names])

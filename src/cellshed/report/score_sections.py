@@ -3,13 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from cellshed.metrics.intervals import paired_difference
 from cellshed.report import figures
 from cellshed.report.drawing import Figure, to_svg
 from cellshed.report.markup import Child, Html, join, number, table, tag
-from cellshed.report.results import Result, images_in_common
+from cellshed.report.results import Result, counts_in_common, images_in_common
 
 Scores = Mapping[str, Any]
 
@@ -102,32 +100,24 @@ def _side_by_side(results: Sequence[Result]) -> Html:
 def _differences(results: Sequence[Result]) -> Html:
     """Return each result less the first, on the images that both have, by paired bootstrap."""
     first, *others = results
-    before = _counts(first)
     rows = []
     for other in others:
-        after = _counts(other)
-        names = [
-            n for n in images_in_common(first.scores, other.scores) if n in before and n in after
-        ]
-        if len(names) < 2 or len(before[names[0]]) != len(after[names[0]]):
+        before, after = counts_in_common(first.scores, other.scores)
+        if len(before) < 2 or before.shape != after.shape:
             continue
-        found = paired_difference(*(np.array([of[n] for n in names]) for of in (before, after)))
+        found = paired_difference(before, after)
         cells = [
             tag("span", f"{d.value:+.3f}", tag("small", f"{d.low:+.3f} to {d.high:+.3f}"))
             if (d := found.get(SCORES[word]))
             else number(None)
             for word in (OBJECT_F1, "mean AP, IoU 0.5 to 0.95", "PQ", "pixel F1")
         ]
-        rows.append([f"{other.name} less {first.name}", f"{len(names):,}", *cells])
+        rows.append([f"{other.name} less {first.name}", f"{len(before):,}", *cells])
     if not rows:
         return Html("")
     head = ["difference", "same images", OBJECT_F1, "mean AP, IoU 0.5 to 0.95", "PQ", "pixel F1"]
     note = "An interval that leaves out zero is a difference that other images would show too."
     return join([table(head, rows), tag("p", note, class_="note")])
-
-
-def _counts(result: Result) -> dict[str, list[float]]:
-    return {image["name"]: image["counts"] for image in result.images if "counts" in image}
 
 
 def score_tables(result: Result) -> Iterator[Html]:

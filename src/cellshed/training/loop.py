@@ -151,27 +151,23 @@ class Trainer:
     def run(self) -> None:
         """Train until the epochs, the minutes or the patience are used up."""
         self._began = time.monotonic()
-        while not self._finished():
+        over = self._is_over()
+        while not (over or self._is_tired()):
             row = self._epoch()
-            last = self.state.epoch + 1 == self.settings.epochs or self._share() >= 1
-            if last or (self.state.epoch + 1) % self.settings.val_every == 0:
-                row |= self._validate()
             self.state.epoch += 1
+            over = self._is_over()  # asked once: what is over is validated, what isn't goes on
+            if over or self.state.epoch % self.settings.val_every == 0:
+                row |= self._validate()
             self.state.seconds, self._began = self._seconds(), time.monotonic()
             self._record(row | {"seconds": self.state.seconds})
-        self._validate_last()
         self.folder.close()
 
-    def _validate_last(self) -> None:
-        """Validate the last weights if time ran out while the last epoch was written."""
-        history = self.state.history
-        if history and "val_f1" not in history[-1]:
-            self._record(history.pop() | self._validate())
+    def _is_over(self) -> bool:
+        return self.state.epoch >= self.settings.epochs or self._share() >= 1
 
-    def _finished(self) -> bool:
+    def _is_tired(self) -> bool:
         patience = self.settings.patience
-        tired = patience and self.state.validations_since_best >= patience
-        return bool(tired) or self.state.epoch >= self.settings.epochs or self._share() >= 1
+        return bool(patience) and self.state.validations_since_best >= patience
 
     def _seconds(self) -> float:
         """Return the time spent on the run, earlier sittings included."""
@@ -200,7 +196,7 @@ class Trainer:
         rate = self.settings.lr
         for batch in self._batches():
             share = self._share()
-            if share >= 1:
+            if share >= 1 and taken:
                 break
             rate = learning_rate(self.settings, self.state.step, self.state.epoch, share)
             losses = self._step(batch, rate)
