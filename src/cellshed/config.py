@@ -37,8 +37,9 @@ class ModelSettings(Settings):
     """Append row and column coordinates in [0, 1] to the image."""
     backbone_levels: tuple[Level, ...] = ("C3", "C4", "C5")
     pyramid_levels: tuple[Level, ...] = ("P3", "P4", "P5", "P6", "P7")
-    fusion: Literal["finest", "sum"] = "finest"
-    """finest: the heads see the finest P-level alone, as in the reference. sum: all of them."""
+    fusion: Literal["finest", "sum", "cascade"] = "finest"
+    """finest: the heads see the finest P-level alone, as in the reference. sum: all of them.
+    cascade: the finest, and each P-level is made of the coarser one behind norm and ReLU."""
     pyramid_width: Positive = 256
     separable: bool = False
     """Depthwise 3x3 convolutions for the pyramid's outputs."""
@@ -186,7 +187,9 @@ class TrainingSettings(Settings):
     latest is kept, for schedules that end with small steps; patience then ends nothing."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Stop after this many validations without a new best; 0: never."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """Of the network's arithmetic in training. auto: bf16 on a device that has hardware for it (on
+    a CPU: Intel's AMX), else fp32; environment.json says which."""
     workers: Annotated[int, Field(ge=-1)] = -1
     """Threads that compute batches ahead; 0: none; -1: as many as suit the machine."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -59,6 +59,7 @@ def test_heavy_backbones_of_other_designs(backbone: str) -> None:
         {"head_relu": True, "fusion": "sum", "head_stride": 2, "head_finish": "shuffle"},
         {"head_relu": True, "fusion": "sum", "norm": "group", "separable": True},
         {"norm": "frozen", "head_stride": 8, "location": False},
+        {"backbone": "residual", "fusion": "cascade", "head_relu": True, "head_stride": 2},
         {"backbone_levels": ("C1", "C2", "C3"), "head_stride": 2, "head_relu": True},
     ],
 )

@@ -71,9 +71,9 @@ def test_maps_are_probabilities_and_distances() -> None:
     assert (maps["inner_distance"] >= 0).all()
 
 
-@pytest.mark.parametrize("fusion", ["finest", "sum"])
+@pytest.mark.parametrize("fusion", ["finest", "sum", "cascade"])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_lite0", "featurenet"])
+@pytest.mark.parametrize("backbone", ["resnet18", "residual", "efficientnet_lite0", "featurenet"])
 def test_the_form_for_inference_gives_the_same_maps(
     backbone: str, stride: int, fusion: str
 ) -> None:

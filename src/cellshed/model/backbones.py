@@ -15,6 +15,7 @@ from cellshed.config import nearest
 from cellshed.model.blocks import EPSILON
 from cellshed.model.featurenet import WIDTH, FeatureNet
 from cellshed.model.litenet import LEVELS, STAGES, LiteNet
+from cellshed.model.residual import WIDTHS, ResidualNet
 
 Build = Callable[[str, Sequence[str], bool], "Backbone"]
 
@@ -245,8 +246,26 @@ class FeatureNetBackbone(Backbone):
         return {level: maps[level] for level in self.levels}
 
 
+class ResidualBackbone(Backbone):
+    """ResidualNet, as a backbone."""
+
+    def __init__(self, name: str, levels: Sequence[str], pretrained: bool = False) -> None:
+        super().__init__()
+        if pretrained:
+            raise ValueError("backbone 'residual' has no hub weights: set pretrained to none")
+        self.levels = sorted(levels)
+        self.body = ResidualNet(int(self.levels[-1][1:]), EPSILON)
+        self.channels = {level: WIDTHS[int(level[1:]) - 1] for level in self.levels}
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """See Backbone."""
+        maps = self.body(x)
+        return {level: maps[int(level[1:]) - 1] for level in self.levels}
+
+
 BACKBONES: dict[str, Entry] = {
     "featurenet": Entry(FeatureNetBackbone),
+    "residual": Entry(ResidualBackbone),
     "resnet18": Entry(TimmBackbone, "resnet18"),
     "resnet50": Entry(TimmBackbone, "resnet50"),
     "resnet101": Entry(TimmBackbone, "resnet101", heavy=True),

@@ -16,12 +16,14 @@ class Pyramid(nn.Module):
     the bilinear enlargement of the coarser one. A 3x3 convolution of a merged map is a P-level.
     With fusion "finest" the finest P-level is the result, as in the reference, whose other
     P-levels reach no output. With "sum" every P-level gets a norm and a ReLU, and all are summed
-    from coarse to fine, as in panoptic feature pyramids (Kirillov et al. 2019).
+    from coarse to fine, as in panoptic feature pyramids (Kirillov et al. 2019). With "cascade"
+    the finest P-level is the result, and every P-level gets a norm and a ReLU before the next
+    finer one is made of it, as in a U-Net (Ronneberger et al. 2015).
 
     Args:
         channels: channels of each backbone map, by level "C1".."C5".
-        settings: of the model; those that begin with pyramid_, fusion, separable and norm. With
-            fusion "finest", pyramid_levels has no effect.
+        settings: of the model; those that begin with pyramid_, fusion, separable and norm.
+            pyramid_levels matters with fusion "sum" alone.
     """
 
     def __init__(self, channels: Mapping[str, int], settings: ModelSettings) -> None:
@@ -43,7 +45,7 @@ class Pyramid(nn.Module):
                 self.outputs["p7"] = conv3x3(width, width, stride=2)
             else:
                 self.outputs[f"p{level}"] = conv3x3(width, width, depthwise=settings.separable)
-        norms = self.levels if self.fusion == "sum" else []
+        norms = [] if self.fusion == "finest" else self.levels
         self.norms = nn.ModuleDict(
             {f"p{level}": make_norm(settings.norm, width) for level in norms}
         )
@@ -52,7 +54,7 @@ class Pyramid(nn.Module):
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Return (N, width, H / s, W / s), s the finest stride, from the maps by level."""
         maps = self.pyramid(features)
-        if self.fusion == "finest":
+        if self.fusion != "sum":
             return maps[f"p{self.finest}"]
         total = None
         for level in self.levels:  # coarse to fine
@@ -62,7 +64,10 @@ class Pyramid(nn.Module):
         return total
 
     def pyramid(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the P-levels that are built, by name "p3"..., before any norm."""
+        """Return the P-levels that are built, by name "p3"..., before any norm.
+
+        In a cascade: behind their norm and ReLU.
+        """
         maps = self._coarsest_levels(features)
         merged = None
         for level in self.source_levels:
@@ -71,6 +76,8 @@ class Pyramid(nn.Module):
             name = f"p{level[1:]}"
             if name in self.outputs:
                 maps[name] = self.outputs[name](merged)
+            if self.fusion == "cascade":
+                merged = maps[name] = F.relu(self.norms[name](maps[name]))
         return maps
 
     def _coarsest_levels(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -87,6 +94,8 @@ def _levels_to_build(channels: Mapping[str, int], levels: Sequence[str], fusion:
     finest = min(int(level[1:]) for level in channels)
     if fusion == "finest":
         return [finest]
+    if fusion == "cascade":
+        return sorted((int(level[1:]) for level in channels), reverse=True)
     numbers = sorted({int(level[1:]) for level in levels}, reverse=True)
     known = {int(level[1:]) for level in channels} | ({6, 7} if "C5" in channels else set())
     for number in numbers:

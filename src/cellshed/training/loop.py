@@ -29,6 +29,7 @@ from cellshed.training.optimizers import (
     clip_each_variable,
     learning_rate,
 )
+from cellshed.training.precision import MIXED, choose_precision
 from cellshed.training.run import Progress, Row, RunFolder, State
 from cellshed.training.split import digest, split_stores
 from cellshed.training.validation import spread, to_row, validate_images
@@ -75,17 +76,18 @@ def train(
     if init is not None:
         init = find_model(init)
         config = settings_from(config, init)
-    find_device(config.training.device)  # refuses one that isn't there; accelerate takes another
+    device = find_device(config.training.device)  # refuses one that isn't there
+    precision = choose_precision(config.training.precision, device)
     keep_freed_memory()
     folder = RunFolder(out)
     accelerator = Accelerator(
         cpu=config.training.device == "cpu",
-        mixed_precision={"fp32": "no"}.get(config.training.precision, config.training.precision),
+        mixed_precision=MIXED[precision],
     )
     try:
         trainer = Trainer(config, stores, folder, accelerator, progress)
         with accelerator.main_process_first():
-            folder.begin(config, resume or not accelerator.is_main_process)
+            folder.begin(config, precision, resume=resume or not accelerator.is_main_process)
         trainer.start(init, resume)
         trainer.run()
     finally:

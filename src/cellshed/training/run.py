@@ -62,8 +62,13 @@ class RunFolder:
         self._state = self.path / "last" / "state.pt"
         self._events: Any = None
 
-    def begin(self, config: Config, resume: bool) -> None:
+    def begin(self, config: Config, precision: str, *, resume: bool) -> None:
         """Make the folder, or check that it can be gone on with.
+
+        Args:
+            config: the settings.
+            precision: what training.precision comes to on this machine.
+            resume: a run that is there is gone on with.
 
         Raises:
             ValueError: it exists and `resume` isn't set, or was made with other settings.
@@ -78,7 +83,8 @@ class RunFolder:
         if self.path.exists() and any(self.path.iterdir()):
             raise ValueError(f"{self.path} exists and is not a run: choose another name")
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.path / "environment.json", json.dumps(environment(), indent=1))
+        told = environment() | {"precision": precision}
+        write_text(self.path / "environment.json", json.dumps(told, indent=1))
         write_text(file, to_yaml(config))
 
     def write_history(self, rows: list[Row]) -> None:

@@ -1,0 +1,37 @@
+"""The feature pyramid's ways of fusion."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cellshed.config import ModelSettings
+from cellshed.model.pyramid import Pyramid
+
+
+def _cascade() -> Pyramid:
+    settings = ModelSettings(fusion="cascade", pyramid_width=4)
+    torch.manual_seed(0)
+    return Pyramid({"C3": 3, "C4": 5}, settings).eval()
+
+
+def test_a_cascade_makes_each_level_of_the_coarser_one() -> None:
+    pyramid = _cascade()
+    c3, c4 = torch.randn(1, 3, 8, 8), torch.randn(1, 5, 4, 4)
+    p4 = F.relu(pyramid.norms["p4"](pyramid.outputs["p4"](pyramid.laterals["c4"](c4))))
+    enlarged = F.interpolate(p4, scale_factor=2, mode="bilinear", align_corners=False)
+    merged = pyramid.laterals["c3"](c3) + enlarged
+    p3 = F.relu(pyramid.norms["p3"](pyramid.outputs["p3"](merged)))
+    torch.testing.assert_close(pyramid({"C3": c3, "C4": c4}), p3)
+
+
+def test_a_cascade_has_the_levels_of_the_backbone_alone() -> None:
+    assert list(_cascade().outputs) == ["p4", "p3"]  # though pyramid_levels go on to P7
+
+
+def test_without_the_coarser_level_a_cascade_still_sees_the_finer_one() -> None:
+    pyramid = _cascade()
+    c3, c4 = torch.randn(1, 3, 8, 8), torch.randn(1, 5, 4, 4)
+    nn.init.zeros_(pyramid.norms["p4"].weight)
+    before = pyramid({"C3": c3, "C4": c4})
+    assert torch.equal(before, pyramid({"C3": c3, "C4": 2 * c4}))
+    assert not torch.equal(before, pyramid({"C3": 2 * c3, "C4": c4}))
