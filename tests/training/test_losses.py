@@ -92,6 +92,14 @@ def test_default_and_given_loss_weights() -> None:
     assert loss_weights(heads, settings)["pixelwise"] == 0.5
 
 
-def test_a_weight_for_a_head_that_is_not_there_is_refused() -> None:
+def test_a_weight_for_a_head_that_the_model_lacks_waits() -> None:
+    settings = TrainingSettings(loss_weights={"pixelwise": 0.5})
+    assert loss_weights(("inner_distance", "foreground"), settings) == {
+        "inner_distance": 1.0,
+        "foreground": 0.01,
+    }
+
+
+def test_a_weight_for_what_is_no_head_is_refused() -> None:
     with pytest.raises(ValueError, match="did you mean 'pixelwise'"):
         loss_weights(("pixelwise",), TrainingSettings(loss_weights={"pixelwize": 1.0}))

@@ -66,13 +66,15 @@ def head_losses(
 def loss_weights(heads: tuple[str, ...], settings: TrainingSettings) -> dict[str, float]:
     """Return the factor of each head's loss: the settings' where given, else its kind's.
 
+    Factors of heads that the model lacks wait for one that has them: studies vary the heads.
+
     Raises:
-        ValueError: the settings name a head that the model lacks.
+        ValueError: the settings name something that can't be a head.
     """
     for name in settings.loss_weights:
-        if name not in heads:
-            hint = nearest(name, heads)
-            raise ValueError(f"training.loss_weights.{name}: the model has no such head; {hint}")
+        if name not in TARGETS:
+            hint = nearest(name, TARGETS)
+            raise ValueError(f"training.loss_weights.{name}: there is no such head; {hint}")
     return {
         name: settings.loss_weights.get(name, DEFAULT_WEIGHTS[TARGETS[name].loss]) for name in heads
     }
