@@ -39,8 +39,8 @@ Image = tuple[Maps, NDArray[Any]]
 
 CANDIDATES: dict[str, tuple[float, ...]] = {
     "maxima_threshold": (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28),
-    "edge_weight": (0.0, 0.3, 0.45, 0.6, 0.75, 0.9),
-    "interior_threshold": (0.1, 0.2, 0.25, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.85, 0.9),
+    "edge_weight": (0.0, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0),
+    "interior_threshold": (0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95),
     "maxima_smooth": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
     "interior_smooth": (0.0, 0.5, 1.0, 1.5, 2.0),
     "pixel_expansion": (0, 1),
