@@ -9,7 +9,7 @@ REFERENCE ?=
 # make models: which to make
 MODELS ?= phase open
 
-.PHONY: help install demo test test-all test-data lint bench models clean
+.PHONY: help install demo test test-all test-data lint bench picture models clean
 
 help:
 	@echo "make demo       install, then run the whole pipeline on drawn images: demo/report.html"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-all   the slow tests too"
 	@echo "make test-data  the tests on real data: DATA=folder REFERENCE=folder"
 	@echo "make models     train, score and pack the models that ship: DATA=folder of image sets; hours"
+	@echo "make picture    draw the README's picture anew, with the model that ships"
 	@echo "make bench      time every part beside a plain version of the same algorithm"
 
 install: .venv/installed
@@ -48,6 +49,9 @@ test-data: install
 
 bench: install
 	$(BIN)/python benchmarks/run.py
+
+picture: install
+	$(BIN)/python docs/picture.py
 
 models: install
 	for name in $(MODELS); do $(BIN)/cellshed pack $$name --data "$(DATA)" \
