@@ -158,30 +158,10 @@ def test_a_set_without_labels_gets_those_of_the_teacher(recipes: Path, tmp_path:
         list(prepare_sets(sure, tmp_path / "data", tmp_path / "other", teacher))
 
 
-@pytest.mark.slow
-def test_a_shipped_model_may_be_the_teacher(
-    recipes: Path, tiny_livecell: Path, tmp_path: Path
-) -> None:
-    bare = tmp_path / "data" / "bare"
-    bare.mkdir(parents=True)
-    (tmp_path / "data" / "livecell").symlink_to(tiny_livecell)
-    tifffile.imwrite(bare / "cells.tif", synthetic_field(1, "round", (128, 128))[0])
-    sets = RECIPE["tiny"]["sets"] | {  # type: ignore[operator]
-        "bare": {"licence": "none needed", "use": "train", "least_sure": 0.2}
-    }
-    tree = {"tiny": RECIPE["tiny"] | {"sets": sets, "teacher": "phase"}}
-    (recipes / "models.yaml").write_text(yaml.safe_dump(tree))
-    made = make_model("tiny", recipes, tmp_path / "data", tmp_path / "work", tmp_path / "models")
-    described = read_card(made).recipe["sets"]["bare"]
-    assert described["labels_of"] == "phase"
-    assert described["train"]["images"] == 1
-    assert "labels found by `phase`" in (made / "card.md").read_text()
-
-
 def test_labels_have_to_come_from_a_model(recipes: Path) -> None:
     tree = RECIPE["tiny"] | {"sets": {"bare": {"licence": "none", "least_sure": 0.5}}}
     (recipes / "models.yaml").write_text(yaml.safe_dump({"tiny": tree}))
-    with pytest.raises(ValueError, match="'bare' has least_sure: name the model that labels"):
+    with pytest.raises(ValueError, match="'bare' has least_sure: name the recipe in init"):
         read_recipe(recipes, "tiny")
 
 

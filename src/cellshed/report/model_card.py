@@ -28,7 +28,10 @@ def model_card(
         f"**{card['licence']}**.",
         _table(
             ["set", "train", "val", "test", "licence"],
-            [[name, *_counts(of_set), _terms(of_set)] for name, of_set in recipe["sets"].items()],
+            [
+                [name, *_counts(of_set), of_set["licence"]]
+                for name, of_set in recipe["sets"].items()
+            ],
         ),
         "Images, and their cells. Trained on train, chosen and tuned on val, scored on test. A "
         "set with test images alone took no part in making the model.",
@@ -120,12 +123,6 @@ def _mistakes(name: str, scores: Tree) -> list[str]:
 def _counts(of_set: Tree) -> list[str]:
     counts = (of_set[split] for split in ("train", "val", "test"))
     return [f"{c['images']:,}, {c['cells']:,}" if c["images"] else "none" for c in counts]
-
-
-def _terms(of_set: Tree) -> str:
-    """Return a set's licence, and whose its labels are if no person made them."""
-    licence, model = of_set["licence"], of_set.get("labels_of")
-    return f"{licence}; labels found by `{model}`, as it was before" if model else str(licence)
 
 
 def _number(scores: Tree, key: str) -> str:

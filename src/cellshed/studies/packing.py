@@ -108,8 +108,6 @@ def _train(
     run: Path | None = None
     teacher: Callable[[], Path] | None = None
     for stage in stages(name, recipes):
-        if stage.teacher:
-            teacher = partial(find_model, stage.teacher)
         parts = prepare_sets(stage, data, work, teacher)
         learned = [part.store for part in parts if part.settings.use != "test"]
         config = load_config(recipes / stage.settings)
@@ -151,19 +149,17 @@ def _check_run(run: Path, config: Config) -> None:
 
 def _origin(run: Path, name: str, recipes: Path, parts: Sequence[Part]) -> dict[str, Any]:
     """Return what is needed to make the model again."""
-    whole = list(stages(name, recipes))
-    files = [stage.settings for stage in whole]
-    labels_of = whole[-1].teacher or whole[-1].init
+    files = [stage.settings for stage in stages(name, recipes)]
     text = b"".join((recipes / file).read_bytes() for file in files)
     return {
         "commit": str(read_environment(run).get("commit", "unknown")),
         "settings": files,
         "settings_sha256": hashlib.sha256(text).hexdigest(),
-        "sets": {part.name: _describe(part, labels_of) for part in parts},
+        "sets": {part.name: _describe(part) for part in parts},
     }
 
 
-def _describe(part: Part, labels_of: str) -> dict[str, Any]:
+def _describe(part: Part) -> dict[str, Any]:
     counts = {
         split: {
             "images": sum(record.split == split for record in part.store.records),
@@ -171,8 +167,7 @@ def _describe(part: Part, labels_of: str) -> dict[str, Any]:
         }
         for split in SPLITS
     }
-    told = {"licence": part.settings.licence, "hash": part.store.hash, **counts}
-    return told | ({"labels_of": labels_of} if part.settings.least_sure else {})
+    return {"licence": part.settings.licence, "hash": part.store.hash, **counts}
 
 
 def _halve(run: Path, packed: Path, name: str, recipe: Recipe, origin: Mapping[str, Any]) -> None:

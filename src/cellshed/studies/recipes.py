@@ -42,7 +42,7 @@ class ImageSet(Settings):
     pictures: bool = False
     """The licence allows to show its images in the card."""
     least_sure: Fraction = 0.0
-    """Above 0, its images have no labels: they get those that the recipe's teacher finds, if these
+    """Above 0, its images have no labels: they get those that the model of init finds, if these
     are on average as sure as that; other images are left out."""
 
 
@@ -60,9 +60,6 @@ class Recipe(Settings):
     init: str = ""
     """Recipe whose model the training starts from; it is made first. A set that both name is
     described alike."""
-    teacher: str = ""
-    """Shipped model that labels the sets that have least_sure, as it is when they are prepared;
-    that of init, tuned, where none is named."""
     zooms: tuple[float, ...] = ()
     """Values of predict.zoom that tuning tries."""
     sets: dict[str, ImageSet]
@@ -70,10 +67,8 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _someone_labels(self) -> Self:
         bare = [name for name, settings in self.sets.items() if settings.least_sure]
-        if bare and not (self.init or self.teacher):
-            raise ValueError(
-                f"set '{bare[0]}' has least_sure: name the model that labels, in teacher or init"
-            )
+        if bare and not self.init:
+            raise ValueError(f"set '{bare[0]}' has least_sure: name the recipe in init that labels")
         return self
 
 
