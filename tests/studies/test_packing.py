@@ -15,6 +15,7 @@ from cellshed.data.store import open_store
 from cellshed.data.synthetic import synthetic_field
 from cellshed.model.folder import CARD, WEIGHTS, find_model, read_card
 from cellshed.predict import load_model
+from cellshed.studies import packing
 from cellshed.studies.packing import make_model
 from cellshed.studies.recipes import ImageSet, prepare_sets, read_recipe
 from cellshed.training.run import read_environment
@@ -126,6 +127,25 @@ def test_a_set_without_splits_is_parted_by_shares(
     other = recipe.model_copy(update={"sets": {"dealt": image_set}})
     with pytest.raises(ValueError, match=r"dealt: not prepared as the recipe says now; remove it"):
         list(prepare_sets(other, tmp_path / "data", tmp_path / "work"))
+
+
+@pytest.mark.parametrize(("tuned_on", "chosen"), [(0, 6), (3, 3), (9, 6)])
+def test_a_set_lends_at_most_some_val_images_to_tuning(
+    tuned_on: int, chosen: int, recipes: Path, tmp_path: Path
+) -> None:
+    labels = np.zeros((96, 96), np.int32)
+    labels[4:20, 4:20] = 1
+    for k in range(10):
+        write_labels(tmp_path / "data" / "set" / "images" / f"{k}.tif", labels + k)
+        write_labels(tmp_path / "data" / "set" / "labels" / f"{k}.tif", labels)
+    image_set = ImageSet(licence="none", folder="set", shares=(0.6, 0), tuned_on=tuned_on)
+    recipe = read_recipe(recipes, "tiny").model_copy(update={"sets": {"set": image_set}})
+    (part,) = prepare_sets(recipe, tmp_path / "data", tmp_path / "work")
+    found = packing._tuned_on(part).records
+    val = [record for record in part.store.records if record.split == "val"]
+    assert len(found) == chosen
+    assert set(found) <= set(val)
+    assert {found[0], found[-1]} == {val[0], val[-1]}
 
 
 def test_a_set_without_labels_gets_those_of_the_teacher(recipes: Path, tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cellshed.config import Config, load_config
+from cellshed.data.store import Store
 from cellshed.evaluation import evaluate
 from cellshed.files import write_text
 from cellshed.model.folder import find_model, read_card, read_weights, save_model, write_card
@@ -186,7 +189,16 @@ def _halve(run: Path, packed: Path, name: str, recipe: Recipe, origin: Mapping[s
 
 
 def _tune(packed: Path, recipe: Recipe, parts: Sequence[Part]) -> None:
-    tune(packed, [part.store for part in parts if _is_learned(part)], zooms=recipe.zooms)
+    tune(packed, [_tuned_on(part) for part in parts if _is_learned(part)], zooms=recipe.zooms)
+
+
+def _tuned_on(part: Part) -> Store:
+    """Return the val images of a set that its recipe tunes on."""
+    val = [record for record in part.store.records if record.split == "val"]
+    count = min(part.settings.tuned_on or len(val), len(val))
+    return part.store.subset(
+        val[i] for i in np.linspace(0, len(val) - 1, count).round().astype(int)
+    )
 
 
 def _score(part: Part, packed: Path, work: Path) -> Scores:

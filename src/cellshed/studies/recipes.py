@@ -36,6 +36,8 @@ class ImageSet(Settings):
     """Of a set without splits: shares of its images that become val and test."""
     cell_types: tuple[str, ...] = ()
     """Only these; all where none is named."""
+    tuned_on: Annotated[int, Field(ge=0)] = 0
+    """At most so many of its val images, evenly spread, decide on the decoder; 0: all."""
     use: Literal["all", "train", "test"] = "all"
     """train: neither choose nor score by it. test: score on its test images, or on all where it
     has no splits, and train on none of it."""
