@@ -90,6 +90,15 @@ def test_a_recipe_becomes_a_model_with_its_card(
         make_model("tiny", recipes, tiny_livecell.parent, work, out, run=work / "runs" / "tiny")
 
 
+def _write_ten(folder: Path) -> None:
+    """Write a set of ten images with one cell each, without splits."""
+    labels = np.zeros((96, 96), np.int32)
+    labels[4:20, 4:20] = 1
+    for k in range(10):
+        write_labels(folder / "images" / f"{k}.tif", labels + k)
+        write_labels(folder / "labels" / f"{k}.tif", labels)
+
+
 @pytest.mark.slow
 def test_a_model_may_start_from_another(recipes: Path, tiny_livecell: Path, tmp_path: Path) -> None:
     tree = RECIPE["tiny"] | {"init": "tiny", "settings": "second.yaml"}
@@ -110,11 +119,7 @@ def test_a_model_may_start_from_another(recipes: Path, tiny_livecell: Path, tmp_
 def test_a_set_without_splits_is_parted_by_shares(
     recipes: Path, tiny_livecell: Path, tmp_path: Path
 ) -> None:
-    labels = np.zeros((96, 96), np.int32)
-    labels[4:20, 4:20] = 1
-    for k in range(10):
-        write_labels(tmp_path / "data" / "set" / "images" / f"{k}.tif", labels + k)
-        write_labels(tmp_path / "data" / "set" / "labels" / f"{k}.tif", labels)
+    _write_ten(tmp_path / "data" / "set")
     for name, options, wanted in (
         ("dealt", {"shares": [0.2, 0.3]}, {"train": 5, "val": 2, "test": 3}),
         ("tests", {"use": "test"}, {"test": 10}),
@@ -133,11 +138,7 @@ def test_a_set_without_splits_is_parted_by_shares(
 def test_a_set_lends_at_most_some_val_images_to_tuning(
     tuned_on: int, chosen: int, recipes: Path, tmp_path: Path
 ) -> None:
-    labels = np.zeros((96, 96), np.int32)
-    labels[4:20, 4:20] = 1
-    for k in range(10):
-        write_labels(tmp_path / "data" / "set" / "images" / f"{k}.tif", labels + k)
-        write_labels(tmp_path / "data" / "set" / "labels" / f"{k}.tif", labels)
+    _write_ten(tmp_path / "data" / "set")
     image_set = ImageSet(licence="none", folder="set", shares=(0.6, 0), tuned_on=tuned_on)
     recipe = read_recipe(recipes, "tiny").model_copy(update={"sets": {"set": image_set}})
     (part,) = prepare_sets(recipe, tmp_path / "data", tmp_path / "work")

@@ -6,7 +6,8 @@ is needed: it takes longer than segmenting several images.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class Entry:
 
     Attributes:
         build: (timm name, levels, hub weights?) -> Backbone.
-        timm: its name in timm.
+        timm: its name in timm, or here if timm hasn't got it.
         heavy: too large for quick tests.
     """
 
@@ -229,33 +230,23 @@ class ExpandedBackbone(Backbone):
         return maps
 
 
-class FeatureNetBackbone(Backbone):
-    """FeatureNet, as a backbone."""
+class OwnBackbone(Backbone):
+    """A network of this package that gives one map at each of the strides 2, 4, ... 32."""
+
+    nets: ClassVar[dict[str, tuple[Callable[[int], nn.Module], Sequence[int]]]] = {
+        "featurenet": (FeatureNet, (WIDTH,) * 5),
+        "residual": (partial(ResidualNet, epsilon=EPSILON), WIDTHS),
+    }
+    """Builds a network of so many strides, and its channels at each."""
 
     def __init__(self, name: str, levels: Sequence[str], pretrained: bool = False) -> None:
         super().__init__()
         if pretrained:
-            raise ValueError("backbone 'featurenet' has no hub weights: set pretrained to none")
+            raise ValueError(f"backbone '{name}' has no hub weights: set pretrained to none")
         self.levels = sorted(levels)
-        self.body = FeatureNet(int(self.levels[-1][1:]))
-        self.channels = dict.fromkeys(self.levels, WIDTH)
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """See Backbone."""
-        maps = {f"C{k}": c for k, c in enumerate(self.body(x), start=1)}
-        return {level: maps[level] for level in self.levels}
-
-
-class ResidualBackbone(Backbone):
-    """ResidualNet, as a backbone."""
-
-    def __init__(self, name: str, levels: Sequence[str], pretrained: bool = False) -> None:
-        super().__init__()
-        if pretrained:
-            raise ValueError("backbone 'residual' has no hub weights: set pretrained to none")
-        self.levels = sorted(levels)
-        self.body = ResidualNet(int(self.levels[-1][1:]), EPSILON)
-        self.channels = {level: WIDTHS[int(level[1:]) - 1] for level in self.levels}
+        build, widths = self.nets[name]
+        self.body = build(int(self.levels[-1][1:]))
+        self.channels = {level: widths[int(level[1:]) - 1] for level in self.levels}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """See Backbone."""
@@ -264,8 +255,8 @@ class ResidualBackbone(Backbone):
 
 
 BACKBONES: dict[str, Entry] = {
-    "featurenet": Entry(FeatureNetBackbone),
-    "residual": Entry(ResidualBackbone),
+    "featurenet": Entry(OwnBackbone, "featurenet"),
+    "residual": Entry(OwnBackbone, "residual"),
     "resnet18": Entry(TimmBackbone, "resnet18"),
     "resnet50": Entry(TimmBackbone, "resnet50"),
     "resnet101": Entry(TimmBackbone, "resnet101", heavy=True),
