@@ -15,7 +15,6 @@ from cellshed.augment import (
     reference_warp,
     sample_pose,
     sample_warp,
-    vary_intensity,
     warp,
 )
 from cellshed.config import AugmentSettings
@@ -174,40 +173,8 @@ def test_draws_stay_within_the_settings_and_fill_them():
     assert {pose.flip for pose in poses} == {(a, b) for a in (False, True) for b in (False, True)}
 
 
-def test_settings_of_zero_change_nothing():
+def test_settings_of_zero_leave_the_pose():
     assert sample_pose(rng(), STILL) == Pose()
-    image = rng().normal(size=(16, 16, 1)).astype(np.float32)
-    np.testing.assert_array_equal(vary_intensity(rng(), STILL, image), image)
-
-
-def test_brightness_shifts_by_deviations_and_contrast_stretches_about_the_mean():
-    image = rng().normal(5, 2, (64, 64, 2)).astype(np.float32)
-    mean, std = image.mean((0, 1)), image.std((0, 1))
-    shifts, factors = [], []
-    for seed in range(200):
-        bright = vary_intensity(rng(seed), AugmentSettings(brightness=0.5), image)
-        np.testing.assert_allclose(bright.std((0, 1)), std, rtol=1e-4)
-        shifts.append((bright.mean((0, 1)) - mean) / std)
-        strong = vary_intensity(rng(seed), AugmentSettings(contrast=0.2), image)
-        np.testing.assert_allclose(strong.mean((0, 1)), mean, rtol=1e-4)
-        factors.append(strong.std((0, 1)) / std)
-    assert np.min(shifts) == pytest.approx(-0.5, abs=0.02)
-    assert np.max(shifts) == pytest.approx(0.5, abs=0.02)
-    assert np.min(factors) == pytest.approx(0.8, abs=0.01)
-    assert np.max(factors) == pytest.approx(1.25, abs=0.01)
-
-
-def test_noise_and_blur_do_what_they_say_and_leave_the_input():
-    image = rng().normal(size=(128, 128, 1)).astype(np.float32)
-    before = image.copy()
-    grains = [vary_intensity(rng(i), AugmentSettings(noise=0.3), image) - image for i in range(60)]
-    deviations = [grain.std() for grain in grains]
-    assert 0.25 < max(deviations) < 0.31
-    assert min(deviations) < 0.03
-    blurred = [vary_intensity(rng(i), AugmentSettings(blur=2), image).std() for i in range(30)]
-    assert min(blurred) < 0.2  # white noise, sigma 2: 1 / (2 * sqrt(pi) * 2) = 0.14
-    assert max(blurred) > 0.9
-    np.testing.assert_array_equal(image, before)
 
 
 def test_the_reference_zooms_about_a_point_beside_the_middle():

@@ -1,4 +1,4 @@
-"""Crop, rotation, zoom and flip of an image and its labels in one pass, and intensity changes.
+"""Crop, rotation, zoom and flip of an image and its labels in one pass.
 
 Targets are computed from the warped labels afterwards, so that distances are right at any zoom.
 """
@@ -174,34 +174,6 @@ def warp(
         np.stack(scale),
     )
     return warped
-
-
-def vary_intensity(
-    rng: np.random.Generator, settings: AugmentSettings, image: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return a normalised image with its blur, contrast, brightness and noise changed at random.
-
-    Args:
-        rng: source of chance. Four draws are taken, and one per value for noise.
-        settings: largest sigma of the blur; contrast factor within 1 - contrast and its inverse,
-            about each channel's mean; brightness in the channel's standard deviations; noise.
-        image: (S, S, C) float32, normalised; not changed.
-    """
-    blur, contrast, brightness, noise = rng.random(4).tolist()
-    if settings.blur:
-        from scipy.ndimage import gaussian_filter
-
-        sigma = blur * settings.blur
-        image = gaussian_filter(image, (sigma, sigma, 0), mode="reflect")
-    if settings.contrast or settings.brightness:
-        factor = exp((2 * contrast - 1) * -log(1 - settings.contrast))
-        shift = (2 * brightness - 1) * settings.brightness
-        mean, std = image.mean((0, 1)), image.std((0, 1))
-        image = (image - mean) * np.float32(factor) + (mean + np.float32(shift) * std)
-    if settings.noise:
-        grains = rng.standard_normal(image.shape, dtype=np.float32)
-        image = image + grains * np.float32(noise * settings.noise)
-    return image
 
 
 def _steps(pose: Pose, room: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,10 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cellshed.augment import sample_warp, vary_intensity, warp
+from cellshed.augment import sample_warp, warp
 from cellshed.config import Config, TrainingSettings
 from cellshed.cores import usable_cores
 from cellshed.data.store import Store
+from cellshed.intensity import vary_intensity
 from cellshed.normalize import as_channels, normalize, scaling
 from cellshed.targets import encode_targets
 

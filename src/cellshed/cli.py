@@ -9,7 +9,16 @@ import typer
 
 import cellshed
 from cellshed.cli_models import export, models, pack, tune
-from cellshed.cli_options import CellTypes, Device, Diameter, Engine, Overrides, Splits, Subset
+from cellshed.cli_options import (
+    CellTypes,
+    Device,
+    Diameter,
+    Engine,
+    Overrides,
+    Precision,
+    Splits,
+    Subset,
+)
 from cellshed.cli_study import study
 
 app = typer.Typer(
@@ -202,14 +211,16 @@ def predict(
     diameter: Diameter = None,
     device: Device = "auto",
     engine: Engine = "auto",
+    precision: Precision = "fp32",
 ) -> None:
     """Find the cells of images: labels, overlays, COCO and a table."""
     from cellshed.console import bar, say, warn
     from cellshed.predict import load_model
     from cellshed.predict_files import predict_files
 
-    segmenter = load_model(model, device=device, engine=engine, diameter=_pixels(diameter))
-    segmenter = segmenter.with_changes(changes or ())
+    segmenter = load_model(
+        model, device=device, engine=engine, precision=precision, diameter=_pixels(diameter)
+    ).with_changes(changes or ())
     with bar("segmenting") as progress:
         summary = predict_files(
             inputs,
@@ -247,6 +258,8 @@ def evaluate(
     changes: Overrides = None,
     diameter: Diameter = None,
     device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "fp32",
 ) -> None:
     """Score segmentations against the truth."""
     from cellshed.console import bar, say
@@ -259,8 +272,9 @@ def evaluate(
     if model is not None:
         from cellshed.predict import load_model
 
-        source = load_model(model, device=device, diameter=_pixels(diameter))
-        source = source.with_changes(changes or ())
+        source = load_model(
+            model, device=device, engine=engine, precision=precision, diameter=_pixels(diameter)
+        ).with_changes(changes or ())
     with bar("scoring") as progress:
         results = run(
             truth,

@@ -24,4 +24,7 @@ Diameter = Annotated[
     typer.Option(help="Mean diameter of your cells in pixels; auto: try five scales, slow."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Precision = Annotated[
+    str, typer.Option(help="Of the network's arithmetic: fp32, bf16, or auto, the faster here.")
+]
 Engine = Annotated[str, typer.Option(help="auto, torch, onnx or openvino.")]

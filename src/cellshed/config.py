@@ -132,6 +132,13 @@ class AugmentSettings(Settings):
     """Largest Gaussian sigma, in pixels."""
     noise: Annotated[float, Field(ge=0)] = 0.0
     """Largest standard deviation of added Gaussian noise, in normalised units."""
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Curve of the intensities: exponent within 1 - gamma .. 1 / (1 - gamma)."""
+    relief: Fraction = 0.0
+    """Largest share of the image that is replaced by its slope in one direction, as oblique light
+    or differential interference contrast shows it; half of the crops stay as they are."""
+    shade: Annotated[float, Field(ge=0)] = 0.0
+    """Largest brightening of one side and darkening of the other, in standard deviations."""
 
     @model_validator(mode="after")
     def _zoom_in_order(self) -> Self:

@@ -11,7 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from cellshed.config import Config, DecodeSettings, parse_config, with_overrides
-from cellshed.engines.registry import network_hash, open_engine
+from cellshed.engines.registry import choose_precision, network_hash, open_engine
 from cellshed.inference import Forward, Maps, predict_maps
 from cellshed.metrics.calibration import calibrate
 from cellshed.model.folder import ModelCard, find_model, read_card
@@ -49,18 +49,22 @@ class Prediction:
 class Segmenter:
     """A model ready to segment: network, normalisation and decoder together."""
 
-    def __init__(self, forward: Forward, card: ModelCard, fingerprint: str = "") -> None:
+    def __init__(
+        self, forward: Forward, card: ModelCard, fingerprint: str = "", precision: str = "fp32"
+    ) -> None:
         """Put the parts together.
 
         Args:
             forward: the network.
             card: its model.yaml.
             fingerprint: SHA-256 of the weights.
+            precision: what the network computes in.
         """
         self.card = card
         self.diameter: Diameter = None
         self._forward = forward
         self._fingerprint = fingerprint
+        self.precision = precision
 
     def with_changes(self, overrides: Iterable[str]) -> "Segmenter":
         """Return the same model with other settings, such as "decode.radius=3".
@@ -118,7 +122,8 @@ class Segmenter:
         card = self.card.model_dump(mode="json")
         told = ("name", "normalize", "decode", "calibration", "predict")
         settings = {name: card[name] for name in told}
-        return {"weights": self._fingerprint, "diameter": self.diameter} | settings
+        own = {"weights": self._fingerprint, "precision": self.precision}
+        return own | {"diameter": self.diameter} | settings
 
     def prepare(
         self, image: NDArray[Any], channel: int | None = None, zoom: float = 1.0
@@ -224,6 +229,7 @@ def load_model(
     *,
     device: str = "auto",
     engine: str = "auto",
+    precision: str = "fp32",
     diameter: Diameter = None,
 ) -> Segmenter:
     """Load a model for segmentation.
@@ -234,6 +240,8 @@ def load_model(
         engine: what computes the maps: torch, onnx or openvino; auto: torch where there is a GPU,
             else the fastest that is installed. The first time, a network is converted for
             another engine than torch; the result is kept in the user's cache.
+        precision: fp32: the same labels on all machines, up to ties; bf16: faster where hardware
+            multiplies it, slower elsewhere, not with onnx; auto: whichever is faster.
         diameter: mean diameter of the cells in the images, in pixels; see
             `Segmenter.with_diameter`.
 
@@ -242,8 +250,9 @@ def load_model(
     """
     folder = find_model(name)
     card = read_card(folder)
-    forward = open_engine(engine, folder, device)
-    return Segmenter(forward, card, network_hash(folder)).with_diameter(diameter)
+    precision = choose_precision(precision, engine, device)
+    forward = open_engine(engine, folder, device, precision)
+    return Segmenter(forward, card, network_hash(folder), precision).with_diameter(diameter)
 
 
 def segment(

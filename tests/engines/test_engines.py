@@ -13,7 +13,7 @@ import pytest
 from cellshed.config import ModelSettings, NormalizeSettings
 from cellshed.data.store import Store
 from cellshed.engines import conversion, registry
-from cellshed.engines.registry import ENGINES, choose_engine, open_engine
+from cellshed.engines.registry import ENGINES, choose_engine, choose_precision, open_engine
 from cellshed.model import build_model
 from cellshed.model.folder import ModelCard, save_model
 from cellshed.predict import load_model
@@ -115,6 +115,50 @@ def test_the_labels_are_torch_s(
         image = np.asarray(tiny_store.image(i))[: 128 - 5 * i, : 160 - 7 * i]
         differ = ours.segment(image) != torch_s.segment(image)
         assert differ.mean() < 0.002  # ties: pixels that both maps give to either of two cells
+
+
+@pytest.mark.parametrize("engine", [name for name, engine in ENGINES.items() if engine.bf16])
+def test_bf16_is_near_and_told(engine: str, tiny_model: Path, tiny_store: Store) -> None:
+    _need(engine)
+    exact = load_model(tiny_model, engine=engine, device="cpu")
+    rough = load_model(tiny_model, engine=engine, device="cpu", precision="bf16")
+    image = np.asarray(tiny_store.image(0))
+    found, expected = rough.maps(image), exact.maps(image)
+    for name, maps in expected.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found[name], maps, atol=0.1)  # bf16 has 8 bits
+        assert np.abs(found[name] - maps).mean() < 0.01
+    assert exact.maker()["precision"] == "fp32"
+    assert rough.maker()["precision"] == "bf16"
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+def test_auto_precision_is_what_hardware_and_engine_have(
+    hardware: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_has_gpu", lambda: False)
+    monkeypatch.setattr(registry, "cpu_multiplies_bf16", lambda: hardware)
+    fast = "bf16" if hardware else "fp32"
+    assert choose_precision("auto", "auto") == fast
+    for name, engine in ENGINES.items():
+        assert choose_precision("auto", name, "cpu") == (fast if engine.bf16 else "fp32")
+        assert choose_precision("bf16", name, "cpu") == "bf16"
+        assert choose_precision("fp32", name, "cpu") == "fp32"
+    with pytest.raises(ValueError, match="did you mean 'bf16'"):
+        choose_precision("bf61", "auto")
+
+
+def test_only_engines_of_the_precision_are_taken(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {"openvino", "onnxruntime", "onnx", "torch"}
+    monkeypatch.setattr(registry, "find_spec", lambda name: name in there or None)
+    monkeypatch.setattr(registry, "_has_gpu", lambda: False)
+    assert choose_engine("auto", tiny_model, precision="bf16") == "openvino"
+    there.discard("openvino")
+    assert choose_engine("auto", tiny_model, precision="bf16") == "torch"
+    with pytest.raises(ValueError, match="bf16: use --engine openvino or torch"):
+        choose_engine("onnx", tiny_model, precision="bf16")
 
 
 def test_a_network_is_converted_once(tiny_model: Path, cache: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from cellshed.config import load_config
 from cellshed.data.store import Store
+from cellshed.engines import torch_engine
 from cellshed.training import precision
 from cellshed.training.loop import train
 from cellshed.training.precision import MIXED, choose_precision
@@ -25,7 +26,7 @@ def test_a_precision_that_is_named_is_taken(wanted: str) -> None:
 def test_auto_asks_the_processor(
     hardware: bool, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: hardware)
+    monkeypatch.setattr(torch_engine, "cpu_multiplies_bf16", lambda: hardware)
     assert choose_precision("auto", CPU) == found
 
 
@@ -37,7 +38,7 @@ def test_auto_is_full_precision_where_nothing_is_known() -> None:
 def test_a_run_says_what_auto_came_to(
     hardware: bool, tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "_multiplies_bf16", lambda device: hardware)
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda device: hardware)
     changes = ["training.device=cpu", "training.precision=auto", "training.epochs=1"]
     run = tmp_path / "run"
     train(load_config("debug", changes), tiny_store, run)

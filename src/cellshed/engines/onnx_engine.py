@@ -11,7 +11,7 @@ from cellshed.engines.threads import threads
 from cellshed.inference import Forward, Maps
 
 
-def open_model(folder: Path, device: str) -> Forward:
+def open_model(folder: Path, device: str, precision: str) -> Forward:
     """Return the network of a model folder, or of an exported one."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()

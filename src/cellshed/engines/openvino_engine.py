@@ -12,14 +12,14 @@ from cellshed.inference import Forward, Maps
 from cellshed.model.folder import read_card
 
 
-def open_model(folder: Path, device: str) -> Forward:
+def open_model(folder: Path, device: str, precision: str) -> Forward:
     """Return the network of a model folder, or of an exported one."""
     own = folder / "model.xml"
     path = own if own.is_file() else onnx_file(folder)
     settings = {
         "INFERENCE_NUM_THREADS": threads(),
         # On some processors it would take 16 bits by itself.
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
         "PERFORMANCE_HINT": "LATENCY",
     }
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)

@@ -5,7 +5,6 @@ is used; with another engine than torch, and its file made already, torch isn't 
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,11 +12,13 @@ from pathlib import Path
 from typing import cast
 
 from cellshed.config import nearest
+from cellshed.cores import cpu_multiplies_bf16
 from cellshed.files import sha256
 from cellshed.inference import Forward
 from cellshed.model.folder import WEIGHTS
 
 ON_CPU = ("auto", "cpu")
+PRECISIONS = ("fp32", "bf16", "auto")
 
 
 @dataclass(frozen=True)
@@ -25,44 +26,50 @@ class Engine:
     """One way to compute a network's maps."""
 
     module: str
-    """Has open_model(folder, device) -> Forward."""
+    """Has open_model(folder, device, precision) -> Forward."""
     packages: tuple[str, ...]
     """What it imports."""
     files: tuple[str, ...]
     """Files in a model folder, the first that is there, that hold the network for it."""
+    bf16: bool
+    """Whether it computes in bf16 too."""
 
 
 # On a CPU, the soonest at the labels of a few images first. Torch is a little faster per image, but
 # takes seconds more to start, and twice the memory.
 ENGINES: dict[str, Engine] = {
-    "onnx": Engine("onnx_engine", ("onnxruntime",), ("model.onnx", WEIGHTS)),
-    "openvino": Engine("openvino_engine", ("openvino",), ("model.xml", "model.onnx", WEIGHTS)),
-    "torch": Engine("torch_engine", ("torch",), (WEIGHTS,)),
+    "onnx": Engine("onnx_engine", ("onnxruntime",), ("model.onnx", WEIGHTS), False),
+    "openvino": Engine(
+        "openvino_engine", ("openvino",), ("model.xml", "model.onnx", WEIGHTS), True
+    ),
+    "torch": Engine("torch_engine", ("torch",), (WEIGHTS,), True),
 }
 CONVERTER = "onnx"
 """Package that turns weights into what other engines than torch read."""
 
 
-def open_engine(name: str, folder: Path, device: str = "auto") -> Forward:
+def open_engine(name: str, folder: Path, device: str = "auto", precision: str = "fp32") -> Forward:
     """Return the network of a model folder in an engine.
 
     Args:
         name: of the engine, or auto: torch where there is a GPU, else the fastest installed.
         folder: a model folder, or what `cellshed export` wrote.
         device: auto, cpu, cuda or mps; engines other than torch have the CPU alone.
+        precision: fp32 or bf16.
 
     Raises:
-        ValueError: unknown engine or device, not installed, or the folder has no network for it.
+        ValueError: unknown engine or device, not installed, not of that precision, or the folder
+            has no network for it.
     """
-    name = choose_engine(name, folder, device)
+    name = choose_engine(name, folder, device, precision)
     module = import_module(f"cellshed.engines.{ENGINES[name].module}")
-    return cast("Forward", module.open_model(folder, device))
+    return cast("Forward", module.open_model(folder, device, precision))
 
 
-def choose_engine(name: str, folder: Path, device: str = "auto") -> str:
+def choose_engine(name: str, folder: Path, device: str = "auto", precision: str = "fp32") -> str:
     """Return the name of the engine that `open_engine` takes, after checking that it can work."""
     if name == "auto":
-        return _fastest(folder, device)
+        return _fastest(folder, device, precision)
     if name not in ENGINES:
         raise ValueError(f"--engine: unknown engine '{name}'; {nearest(name, ('auto', *ENGINES))}")
     lacking = _lacking(name, folder)
@@ -75,7 +82,33 @@ def choose_engine(name: str, folder: Path, device: str = "auto") -> str:
         raise ValueError(f"{folder}: engine '{name}' needs {wanted}, which isn't there")
     if name != "torch" and device not in ON_CPU:
         raise ValueError(f"engine '{name}' computes on the CPU: use --engine torch for '{device}'")
+    if not _suits(name, precision):
+        able = " or ".join(other for other in ENGINES if _suits(other, precision))
+        raise ValueError(f"engine '{name}' doesn't compute in {precision}: use --engine {able}")
     return name
+
+
+def choose_precision(wanted: str, engine: str, device: str = "auto") -> str:
+    """Return fp32 or bf16.
+
+    Args:
+        wanted: fp32, bf16, or auto: bf16 where hardware multiplies it and the engine can, else
+            fp32.
+        engine: its name, or auto.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        ValueError: unknown precision.
+    """
+    if wanted not in PRECISIONS:
+        raise ValueError(
+            f"--precision: unknown precision '{wanted}'; {nearest(wanted, PRECISIONS)}"
+        )
+    if wanted != "auto":
+        return wanted
+    if engine in ENGINES and not ENGINES[engine].bf16:
+        return "fp32"
+    return "bf16" if _multiplies_bf16(device) else "fp32"
 
 
 def network_file(name: str, folder: Path) -> str:
@@ -89,11 +122,26 @@ def network_hash(folder: Path) -> str:
     return sha256(next(folder / file for file in files if (folder / file).is_file()))
 
 
-def _fastest(folder: Path, device: str) -> str:
-    on_cpu = device == "cpu" or (device == "auto" and not _has_gpu())
-    wanted: Sequence[str] = tuple(ENGINES) if on_cpu else ("torch",)
+def _fastest(folder: Path, device: str, precision: str) -> str:
+    wanted = [n for n in ENGINES if _suits(n, precision)] if _on_cpu(device) else ["torch"]
     usable = [n for n in wanted if network_file(n, folder) and not _lacking(n, folder)]
     return usable[0] if usable else "torch"
+
+
+def _suits(name: str, precision: str) -> bool:
+    return precision == "fp32" or ENGINES[name].bf16
+
+
+def _on_cpu(device: str) -> bool:
+    return device == "cpu" or (device == "auto" and not _has_gpu())
+
+
+def _multiplies_bf16(device: str) -> bool:
+    if _on_cpu(device):
+        return cpu_multiplies_bf16()
+    from cellshed.engines.torch_engine import find_device, multiplies_bf16
+
+    return multiplies_bf16(find_device(device))
 
 
 def _lacking(name: str, folder: Path) -> list[str]:

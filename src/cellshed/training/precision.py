@@ -1,6 +1,8 @@
-"""The precision of the network's arithmetic in training, and what a device is fast at."""
+"""The precision of the network's arithmetic in training."""
 
 import torch
+
+from cellshed.engines.torch_engine import multiplies_bf16
 
 MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 """accelerate's word for each precision."""
@@ -16,12 +18,4 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     """
     if wanted != "auto":
         return wanted
-    return "bf16" if _multiplies_bf16(device) else "fp32"
-
-
-def _multiplies_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        return bool(torch.cpu._is_amx_tile_supported())
-    return False
+    return "bf16" if multiplies_bf16(device) else "fp32"
