@@ -17,7 +17,7 @@ from cellshed.model.folder import CARD, WEIGHTS, find_model, read_card
 from cellshed.predict import load_model
 from cellshed.studies import packing
 from cellshed.studies.packing import make_model
-from cellshed.studies.recipes import ImageSet, prepare_sets, read_recipe
+from cellshed.studies.recipes import ImageSet, prepare_sets, read_recipe, stages
 from cellshed.training.run import read_environment
 
 RECIPE = {
@@ -158,11 +158,11 @@ def test_a_set_without_labels_gets_those_of_the_teacher(recipes: Path, tmp_path:
     tifffile.imwrite(images / "empty.tif", np.full((96, 96), 128, np.uint8))
     asked = []
 
-    def teacher() -> Path:
-        asked.append(1)
+    def teacher(name: str) -> Path:
+        asked.append(name)
         return find_model("phase")
 
-    bare = ImageSet(licence="none", use="train", least_sure=0.3)
+    bare = ImageSet(licence="none", use="train", least_sure=0.3, labelled_by="other")
     recipe = read_recipe(recipes, "tiny").model_copy(update={"sets": {"bare": bare}})
     assert list(prepare_sets(recipe, tmp_path / "data", tmp_path / "work")) == []
     for _ in range(2):
@@ -171,7 +171,7 @@ def test_a_set_without_labels_gets_those_of_the_teacher(recipes: Path, tmp_path:
             ("cells0", "train"),
             ("cells1", "train"),
         ]
-    assert asked == [1]
+    assert asked == ["other"]
     assert all(record.n_cells > 3 for record in part.store.records)
 
     sure = recipe.model_copy(update={"sets": {"bare": bare.model_copy(update={"least_sure": 1.0})}})
@@ -182,8 +182,35 @@ def test_a_set_without_labels_gets_those_of_the_teacher(recipes: Path, tmp_path:
 def test_labels_have_to_come_from_a_model(recipes: Path) -> None:
     tree = RECIPE["tiny"] | {"sets": {"bare": {"licence": "none", "least_sure": 0.5}}}
     (recipes / "models.yaml").write_text(yaml.safe_dump({"tiny": tree}))
-    with pytest.raises(ValueError, match="'bare' has least_sure: name the recipe in init"):
+    with pytest.raises(
+        ValueError, match="'bare' has least_sure: name the recipe that labels it in"
+    ):
         read_recipe(recipes, "tiny")
+
+
+def test_what_a_recipe_builds_on_is_made_first_and_once(recipes: Path) -> None:
+    bare = {"licence": "none", "use": "train", "least_sure": 0.5}
+    tiny = RECIPE["tiny"]
+    tree = {
+        "tiny": tiny,
+        "teacher": tiny | {"init": "tiny"},
+        "start": tiny,
+        "last": tiny | {"init": "start", "sets": {"bare": bare | {"labelled_by": "teacher"}}},
+        "own": tiny | {"init": "teacher", "sets": {"bare": bare}},
+    }
+    (recipes / "models.yaml").write_text(yaml.safe_dump(tree))
+    assert list(stages("last", recipes)) == ["start", "tiny", "teacher", "last"]
+    assert list(stages("own", recipes)) == ["tiny", "teacher", "own"]
+
+
+def test_one_group_hides_the_cell_types_of_a_set(recipes: Path, tmp_path: Path) -> None:
+    drawn = ImageSet(licence="none", synthetic=8, shape=(96, 96), use="train")
+    sets = {"each": drawn, "one": drawn.model_copy(update={"one_group": True})}
+    recipe = read_recipe(recipes, "tiny").model_copy(update={"sets": sets})
+    each, one = prepare_sets(recipe, tmp_path, tmp_path / "work")
+    assert len({record.cell_type for record in each.store.records}) > 1
+    assert {record.cell_type for record in one.store.records} == {""}
+    assert len(one.store) == len(each.store)
 
 
 def test_unknown_recipes_offer_the_nearest(recipes: Path, tmp_path: Path) -> None:

@@ -107,27 +107,26 @@ def _train(
     say: Callable[[str], None],
     progress: Listener | None,
 ) -> Path:
-    """Train by a recipe and those that it starts from, in turn; return the last run folder."""
-    run: Path | None = None
-    teacher: Callable[[], Path] | None = None
-    for stage in stages(name, recipes):
-        parts = prepare_sets(stage, data, work, teacher)
+    """Train by a recipe and those that it builds on, in turn; return the last run folder."""
+    runs = work / "runs"
+    teacher = partial(_teacher, recipes, data, work, say)
+    for stage, recipe in stages(name, recipes).items():
+        parts = prepare_sets(recipe, data, work, teacher)
         learned = [part.store for part in parts if part.settings.use != "test"]
-        config = load_config(recipes / stage.settings)
-        start, run = run, work / "runs" / Path(stage.settings).stem
-        say(f"training into {run}")
-        resume = (run / "config.yaml").is_file()
-        train(config, learned, run, resume=resume, init=start, progress=progress)
-        teacher = partial(_teacher, run, stage, data, work, say)
-    assert run is not None
-    return run
+        config = load_config(recipes / recipe.settings)
+        say(f"training into {runs / stage}")
+        resume = (runs / stage / "config.yaml").is_file()
+        start = runs / recipe.init if recipe.init else None
+        train(config, learned, runs / stage, resume=resume, init=start, progress=progress)
+    return runs / name
 
 
-def _teacher(run: Path, recipe: Recipe, data: Path, work: Path, say: Callable[[str], None]) -> Path:
-    """Return the model of a run, tuned, to label images for the next."""
-    packed = work / "teachers" / run.name
-    say(f"tuning {run.name}, which labels images for the next")
-    _halve(run, packed, run.name, recipe, {})
+def _teacher(recipes: Path, data: Path, work: Path, say: Callable[[str], None], name: str) -> Path:
+    """Return the model of a run that has ended, tuned, to label images for the next."""
+    packed = work / "teachers" / name
+    say(f"tuning {name}, which labels images for the next")
+    recipe = read_recipe(recipes, name)
+    _halve(work / "runs" / name, packed, name, recipe, {})
     _tune(packed, recipe, list(prepare_sets(recipe, data, work)))
     return packed
 
@@ -152,7 +151,7 @@ def _check_run(run: Path, config: Config) -> None:
 
 def _origin(run: Path, name: str, recipes: Path, parts: Sequence[Part]) -> dict[str, Any]:
     """Return what is needed to make the model again."""
-    files = [stage.settings for stage in stages(name, recipes)]
+    files = [stage.settings for stage in stages(name, recipes).values()]
     text = b"".join((recipes / file).read_bytes() for file in files)
     return {
         "commit": str(read_environment(run).get("commit", "unknown")),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -43,9 +44,13 @@ class ImageSet(Settings):
     has no splits, and train on none of it."""
     pictures: bool = False
     """The licence allows to show its images in the card."""
+    one_group: bool = False
+    """Its cell types count as one for training.balance, and get less of the crops together."""
     least_sure: Fraction = 0.0
-    """Above 0, its images have no labels: they get those that the model of init finds, if these
-    are on average as sure as that; other images are left out."""
+    """Above 0, its images have no labels: they get those that another model finds, if these are on
+    average as sure as that; other images are left out."""
+    labelled_by: str = ""
+    """Recipe of that model; empty: that of init."""
 
 
 class Recipe(Settings):
@@ -68,10 +73,21 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _someone_labels(self) -> Self:
-        bare = [name for name, settings in self.sets.items() if settings.least_sure]
-        if bare and not self.init:
-            raise ValueError(f"set '{bare[0]}' has least_sure: name the recipe in init that labels")
+        for name, settings in self.sets.items():
+            if settings.least_sure and not self.labeller(settings):
+                raise ValueError(
+                    f"set '{name}' has least_sure: name the recipe that labels it in labelled_by"
+                )
         return self
+
+    def labeller(self, settings: ImageSet) -> str:
+        """Return the recipe whose model labels a set of this one."""
+        return settings.labelled_by or self.init
+
+    def needs(self) -> list[str]:
+        """Return the recipes whose models have to be there first."""
+        labellers = [self.labeller(s) for s in self.sets.values() if s.least_sure]
+        return [name for name in dict.fromkeys([self.init, *labellers]) if name]
 
 
 @dataclass(frozen=True)
@@ -98,16 +114,17 @@ def read_recipe(folder: str | Path, name: str) -> Recipe:
     return validate(Recipe, tree[name], f"{path}, {name}")
 
 
-def stages(name: str, recipes: Path) -> Iterator[Recipe]:
-    """Yield a recipe after those that it starts from."""
+def stages(name: str, recipes: Path) -> dict[str, Recipe]:
+    """Return a recipe after those that it starts from or learns the labels of, by name."""
     recipe = read_recipe(recipes, name)
-    if recipe.init:
-        yield from stages(recipe.init, recipes)
-    yield recipe
+    before: dict[str, Recipe] = {}
+    for other in recipe.needs():
+        before |= stages(other, recipes)
+    return before | {name: recipe}
 
 
 def prepare_sets(
-    recipe: Recipe, data: Path, work: Path, teacher: Callable[[], Path] | None = None
+    recipe: Recipe, data: Path, work: Path, teacher: Callable[[str], Path] | None = None
 ) -> Iterator[Part]:
     """Yield the sets of a recipe; what is prepared already is taken as it is.
 
@@ -115,8 +132,8 @@ def prepare_sets(
         recipe: what to prepare.
         data: folder of the image sets.
         work: folder for the stores, and for images drawn or labelled on the way.
-        teacher: makes the model that labels sets without labels; None: they are left out, unless
-            they are prepared already.
+        teacher: makes the model of a recipe, which labels sets without labels; None: they are left
+            out, unless they are prepared already.
 
     Raises:
         ValueError: a set was prepared by another recipe.
@@ -126,7 +143,8 @@ def prepare_sets(
         noted = work / "stores" / f"{name}.json"
         told = _what_prepares(name, settings)
         if not (folder / MANIFEST).is_file():
-            source = _source(name, settings, data, work, teacher)
+            label = None if teacher is None else partial(teacher, recipe.labeller(settings))
+            source = _source(name, settings, data, work, label)
             if source is None:
                 continue
             prepare(
@@ -143,8 +161,7 @@ def prepare_sets(
                 f"{folder}: not prepared as the recipe says now; remove it (and "
                 f"{name} in {work}/drawn or {work}/labelled, if it is there) to have it made again"
             )
-        store = open_store(folder)
-        yield Part(name, settings, _for_test(store) if settings.use == "test" else store)
+        yield Part(name, settings, _as_used(open_store(folder), settings))
 
 
 def _what_prepares(name: str, settings: ImageSet) -> dict[str, Any]:
@@ -152,6 +169,8 @@ def _what_prepares(name: str, settings: ImageSet) -> dict[str, Any]:
     told = settings.model_dump(
         mode="json", include={"synthetic", "shape", "seed", "shares", "cell_types", "least_sure"}
     )
+    if settings.labelled_by:
+        told["labelled_by"] = settings.labelled_by
     drawn = bool(settings.synthetic)
     use = settings.use if drawn or settings.use == "train" else "all"
     return told | {"folder": settings.folder or name, "use": use}
@@ -179,6 +198,14 @@ def _draw(folder: Path, settings: ImageSet) -> Path:
         images = {"test": n} if settings.use == "test" else n
         write_synthetic(folder, images=images, seed=settings.seed, shape=settings.shape)
     return folder
+
+
+def _as_used(store: Store, settings: ImageSet) -> Store:
+    if settings.use == "test":
+        store = _for_test(store)
+    if settings.one_group:
+        store = store.subset(replace(record, cell_type="") for record in store.records)
+    return store
 
 
 def _for_test(store: Store) -> Store:
