@@ -1,5 +1,7 @@
 """Times every installed engine: the network alone, and an image from its file to its label file.
 
+In fp32, and in bf16 where hardware multiplies it.
+
 Times are the process's own, user and system together, so that other work on the machine counts
 little. Weights are random and the image is noise: the network's time doesn't depend on them, the
 watershed's has a bench of its own. Give another model with the variable CELLSHED_BENCH_MODEL.
@@ -17,7 +19,7 @@ import tifffile
 import torch
 
 from cellshed.config import load_config
-from cellshed.engines.registry import ENGINES, choose_engine, open_engine
+from cellshed.engines.registry import ENGINES, choose_engine, choose_precision, open_engine
 from cellshed.model import build_model
 from cellshed.model.folder import ModelCard, find_model, save_model
 from cellshed.predict import load_model
@@ -26,8 +28,8 @@ from timing import best_ms
 
 SHAPE = (520, 704)
 PADDED = (544, 704)
-BOUNDS = {"torch": 350.0, "onnx": 150.0}
-"""Core-milliseconds from file to label file that were aimed at; the second with the fastest."""
+BOUNDS = {"torch": 350.0, "onnx": 150.0, "openvino": 150.0}
+"""Core-milliseconds from file to label file that were aimed at: torch alone, and the fastest."""
 
 
 def rows() -> list[dict[str, Any]]:
@@ -39,15 +41,23 @@ def rows() -> list[dict[str, Any]]:
         folder = _model(Path(temporary) / "model")
         image = Path(temporary) / "image.tif"
         tifffile.imwrite(image, np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8))
-        times = {name: _times(name, folder, image) for name in ENGINES if _usable(name, folder)}
-    base = times["torch"]
-    for name, (network, whole) in times.items():
-        found.append(_row(f"network, {name}", network, base[0], None))
-        found.append(_row(f"file to labels, {name}", whole, base[1], BOUNDS.get(name)))
+        times = {
+            (name, precision): _times(name, precision, folder, image)
+            for precision in ("fp32", "bf16")
+            for name in ENGINES
+            if _usable(name, precision, folder)
+        }
+    base = times["torch", "fp32"]
+    for (name, precision), (network, whole) in times.items():
+        how = f"{name} {precision}"
+        found.append(_row(f"network, {how}", network, base[0], None))
+        found.append(_row(f"file to labels, {how}", whole, base[1], BOUNDS.get(name)))
     return found
 
 
-def _usable(name: str, folder: Path) -> bool:
+def _usable(name: str, precision: str, folder: Path) -> bool:
+    if precision == "bf16" and choose_precision("auto", name, "cpu") != "bf16":
+        return False
     try:
         return choose_engine(name, folder, "cpu") == name
     except ValueError:
@@ -64,12 +74,12 @@ def _model(folder: Path) -> Path:
     return folder
 
 
-def _times(name: str, folder: Path, image: Path) -> tuple[float, float]:
+def _times(name: str, precision: str, folder: Path, image: Path) -> tuple[float, float]:
     """Return core-milliseconds of the network, and from a file to a label file."""
-    forward = open_engine(name, folder, "cpu")
+    forward = open_engine(name, folder, "cpu", precision)
     batch = np.zeros((1, 1, *PADDED), np.float32)
-    segmenter = load_model(folder, engine=name, device="cpu")
-    out = image.parent / name
+    segmenter = load_model(folder, engine=name, device="cpu", precision=precision)
+    out = image.parent / f"{name}-{precision}"
 
     def whole() -> None:
         predict_files([image], out, model=segmenter, save=["labels"], overwrite=True)
@@ -87,6 +97,6 @@ def _row(part: str, ours: float, torch_ms: float, bound: float | None) -> dict[s
         "cells": None,
         "ours_ms": ours,
         "plain_ms": torch_ms,
-        "plain": "torch engine",
+        "plain": "torch fp32",
         "bound_ms": bound,
     }
