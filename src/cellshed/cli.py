@@ -178,6 +178,10 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Model to start from: folder, run, or a name such as phase.")
     ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(help="Model whose maps are learned beside the labels; repeat for several."),
+    ] = None,
 ) -> None:
     """Train a network; the best one by the validation images becomes a model folder."""
     from cellshed.config import load_config
@@ -189,7 +193,15 @@ def train(
     if config == "finetune" and init is None:
         init = str(find_model())
     with plain_warnings(), training_display() as progress:
-        best = run(settings, data, out, resume=resume, init=init, progress=progress)
+        best = run(
+            settings,
+            data,
+            out,
+            resume=resume,
+            init=init,
+            teachers=teacher or (),
+            progress=progress,
+        )
     say(f"{best}: the best model. Next: cellshed predict IMAGES --model {out} --out DIR")
 
 

@@ -183,6 +183,9 @@ class TrainingSettings(Settings):
     """What a distance head is compared by. relu: its result, as in the reference; a head all of
     whose results fall below zero then learns nothing any more. one_sided: the value before the
     ReLU where the target is above zero, the result elsewhere; such a head can't die."""
+    teacher_share: Fraction = 0.5
+    """Where there are teachers (train --teacher): share of what they say in the loss; the rest is
+    the labels'."""
     val_every: Positive = 1
     """Epochs between validations."""
     val_images: Annotated[int, Field(ge=0)] = 0

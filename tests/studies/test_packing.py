@@ -101,7 +101,7 @@ def _write_ten(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_model_may_start_from_another(recipes: Path, tiny_livecell: Path, tmp_path: Path) -> None:
-    tree = RECIPE["tiny"] | {"init": "tiny", "settings": "second.yaml"}
+    tree = RECIPE["tiny"] | {"init": "tiny", "teachers": ["tiny"], "settings": "second.yaml"}
     drawn = {"licence": "BSD-3-Clause", "synthetic": 8, "shape": [96, 96], "use": "train"}
     tree |= {"sets": RECIPE["tiny"]["sets"] | {"drawn": drawn | {"cell_types": ["SynRound"]}}}  # type: ignore[operator]
     (recipes / "models.yaml").write_text(yaml.safe_dump(RECIPE | {"second": tree}))
@@ -110,6 +110,7 @@ def test_a_model_may_start_from_another(recipes: Path, tiny_livecell: Path, tmp_
     made = make_model("second", recipes, tiny_livecell.parent, work, tmp_path / "models")
     card = read_card(made)
     assert card.recipe["settings"] == ["tiny.yaml", "second.yaml"]
+    assert [told["name"] for told in card.data["teachers"]] == ["tiny"]
     assert set(card.scores["test"]) == {"livecell", "shown"}
     assert {r.split for r in open_store(work / "stores" / "drawn").records} == {"train"}
     first = (work / "runs" / "second" / "history.csv").read_text().splitlines()[1]
@@ -197,10 +198,12 @@ def test_what_a_recipe_builds_on_is_made_first_and_once(recipes: Path) -> None:
         "start": tiny,
         "last": tiny | {"init": "start", "sets": {"bare": bare | {"labelled_by": "teacher"}}},
         "own": tiny | {"init": "teacher", "sets": {"bare": bare}},
+        "pupil": tiny | {"init": "start", "teachers": ["teacher", "start"]},
     }
     (recipes / "models.yaml").write_text(yaml.safe_dump(tree))
     assert list(stages("last", recipes)) == ["start", "tiny", "teacher", "last"]
     assert list(stages("own", recipes)) == ["tiny", "teacher", "own"]
+    assert list(stages("pupil", recipes)) == ["start", "tiny", "teacher", "pupil"]
 
 
 def test_one_group_hides_the_cell_types_of_a_set(recipes: Path, tmp_path: Path) -> None:

@@ -109,21 +109,29 @@ def _train(
 ) -> Path:
     """Train by a recipe and those that it builds on, in turn; return the last run folder."""
     runs = work / "runs"
-    teacher = partial(_teacher, recipes, data, work, say)
+    labeller = partial(_labeller, recipes, data, work, say)
     for stage, recipe in stages(name, recipes).items():
-        parts = prepare_sets(recipe, data, work, teacher)
+        parts = prepare_sets(recipe, data, work, labeller)
         learned = [part.store for part in parts if part.settings.use != "test"]
         config = load_config(recipes / recipe.settings)
         say(f"training into {runs / stage}")
         resume = (runs / stage / "config.yaml").is_file()
         start = runs / recipe.init if recipe.init else None
-        train(config, learned, runs / stage, resume=resume, init=start, progress=progress)
+        train(
+            config,
+            learned,
+            runs / stage,
+            resume=resume,
+            init=start,
+            teachers=[runs / other for other in recipe.teachers],
+            progress=progress,
+        )
     return runs / name
 
 
-def _teacher(recipes: Path, data: Path, work: Path, say: Callable[[str], None], name: str) -> Path:
+def _labeller(recipes: Path, data: Path, work: Path, say: Callable[[str], None], name: str) -> Path:
     """Return the model of a run that has ended, tuned, to label images for the next."""
-    packed = work / "teachers" / name
+    packed = work / "labellers" / name
     say(f"tuning {name}, which labels images for the next")
     recipe = read_recipe(recipes, name)
     _halve(work / "runs" / name, packed, name, recipe, {})

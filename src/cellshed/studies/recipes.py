@@ -67,6 +67,8 @@ class Recipe(Settings):
     init: str = ""
     """Recipe whose model the training starts from; it is made first. A set that both name is
     described alike."""
+    teachers: tuple[str, ...] = ()
+    """Recipes of models whose maps it learns beside the labels."""
     zooms: tuple[float, ...] = ()
     """Values of predict.zoom that tuning tries."""
     sets: dict[str, ImageSet]
@@ -87,7 +89,7 @@ class Recipe(Settings):
     def needs(self) -> list[str]:
         """Return the recipes whose models have to be there first."""
         labellers = [self.labeller(s) for s in self.sets.values() if s.least_sure]
-        return [name for name in dict.fromkeys([self.init, *labellers]) if name]
+        return [name for name in dict.fromkeys([self.init, *labellers, *self.teachers]) if name]
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def read_recipe(folder: str | Path, name: str) -> Recipe:
 
 
 def stages(name: str, recipes: Path) -> dict[str, Recipe]:
-    """Return a recipe after those that it starts from or learns the labels of, by name."""
+    """Return a recipe after those that it starts from or learns of, by name."""
     recipe = read_recipe(recipes, name)
     before: dict[str, Recipe] = {}
     for other in recipe.needs():
@@ -124,7 +126,7 @@ def stages(name: str, recipes: Path) -> dict[str, Recipe]:
 
 
 def prepare_sets(
-    recipe: Recipe, data: Path, work: Path, teacher: Callable[[str], Path] | None = None
+    recipe: Recipe, data: Path, work: Path, labeller: Callable[[str], Path] | None = None
 ) -> Iterator[Part]:
     """Yield the sets of a recipe; what is prepared already is taken as it is.
 
@@ -132,7 +134,7 @@ def prepare_sets(
         recipe: what to prepare.
         data: folder of the image sets.
         work: folder for the stores, and for images drawn or labelled on the way.
-        teacher: makes the model of a recipe, which labels sets without labels; None: they are left
+        labeller: makes the model of a recipe, which labels sets without labels; None: they are left
             out, unless they are prepared already.
 
     Raises:
@@ -143,7 +145,7 @@ def prepare_sets(
         noted = work / "stores" / f"{name}.json"
         told = _what_prepares(name, settings)
         if not (folder / MANIFEST).is_file():
-            label = None if teacher is None else partial(teacher, recipe.labeller(settings))
+            label = None if labeller is None else partial(labeller, recipe.labeller(settings))
             source = _source(name, settings, data, work, label)
             if source is None:
                 continue
@@ -177,18 +179,18 @@ def _what_prepares(name: str, settings: ImageSet) -> dict[str, Any]:
 
 
 def _source(
-    name: str, settings: ImageSet, data: Path, work: Path, teacher: Callable[[], Path] | None
+    name: str, settings: ImageSet, data: Path, work: Path, labeller: Callable[[], Path] | None
 ) -> Path | None:
-    """Return the folder that a set is prepared from, made if need be; None without a teacher."""
+    """Return the folder that a set is prepared from, made if need be; None without a labeller."""
     folder = data / (settings.folder or name)
     if settings.synthetic:
         return _draw(work / "drawn" / name, settings)
     if not settings.least_sure:
         return folder
     labelled = work / "labelled" / name
-    if teacher is not None and not labelled.exists():
+    if labeller is not None and not labelled.exists():
         labelled.parent.mkdir(parents=True, exist_ok=True)
-        label_images(teacher(), folder, labelled, least=settings.least_sure)
+        label_images(labeller(), folder, labelled, least=settings.least_sure)
     return labelled if labelled.exists() else None
 
 

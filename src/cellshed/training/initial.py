@@ -42,12 +42,12 @@ def take_weights(net: PanopticNet, folder: Path) -> list[str]:
     return anew
 
 
-def inherited(card: ModelCard, anew: Sequence[str]) -> dict[str, Any]:
-    """Return what a card says of the model that a training started from, and what it didn't take.
+def inherited(card: ModelCard, anew: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a card says of a model that a training started from or was taught by.
 
     Args:
         card: of the initial model.
-        anew: heads and pyramid layers that started from weights of their own.
+        anew: heads and pyramid layers that were not taken from it.
     """
     said = {"name": card.name, "recipe": card.recipe, "data": card.data}
     return said | ({"anew": list(anew)} if anew else {})

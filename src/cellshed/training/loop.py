@@ -22,28 +22,30 @@ from cellshed.model.memory import keep_freed_memory
 from cellshed.model.panoptic import PanopticNet, build_model
 from cellshed.normalize import fit
 from cellshed.training.initial import calibration_left, inherited, settings_from, take_weights
-from cellshed.training.losses import head_losses, loss_weights
+from cellshed.training.losses import head_losses, loss_weights, taught_losses
 from cellshed.training.optimizers import (
     AveragedWeights,
     build_optimizer,
-    clip_each_variable,
+    clip_gradients,
     learning_rate,
 )
 from cellshed.training.precision import MIXED, choose_precision
-from cellshed.training.run import Progress, Row, RunFolder, State
-from cellshed.training.split import digest, split_stores
+from cellshed.training.run import Progress, Row, RunFolder, State, value_of
+from cellshed.training.split import described, digest, split_stores
+from cellshed.training.teachers import Teachers, open_teachers
 from cellshed.training.validation import spread, to_row, validate_images
 
 Listener = Callable[[Progress], None]
 
 
-def train(
+def train(  # noqa: PLR0913  each is one option of the command line
     config: Config | str | Path,
     data: str | Path | Store | Sequence[str | Path | Store],
     out: str | Path,
     *,
     resume: bool = False,
     init: str | Path | None = None,
+    teachers: Sequence[str | Path] = (),
     progress: Listener | None = None,
 ) -> Path:
     """Train a network and leave the best one, by the validation images, as a model folder.
@@ -61,6 +63,8 @@ def train(
             name. Network, normalisation, targets and decoder are its own where the settings
             don't say otherwise, and it is itself the first candidate for the best model, so that
             the result is never worse on the validation images.
+        teachers: models, named as for init, whose maps it learns beside the labels; see
+            training.teacher_share.
         progress: called after each step and each epoch.
 
     Returns:
@@ -85,7 +89,8 @@ def train(
         mixed_precision=MIXED[precision],
     )
     try:
-        trainer = Trainer(config, stores, folder, accelerator, progress)
+        taught_by = open_teachers(teachers, config, accelerator.device)
+        trainer = Trainer(config, stores, folder, accelerator, taught_by, progress)
         with accelerator.main_process_first():
             folder.begin(config, precision, resume=resume or not accelerator.is_main_process)
         trainer.start(init, resume)
@@ -116,6 +121,7 @@ class Trainer:
         stores: Sequence[Store],
         folder: RunFolder,
         accelerator: Accelerator,
+        teachers: Teachers | None,
         progress: Listener | None,
     ) -> None:
         self.train_stores, self.val_stores = split_stores(stores, config.training)
@@ -124,6 +130,7 @@ class Trainer:
         self.diameter = median_diameter(self.train_stores)
         self.folder = folder
         self.accelerator = accelerator
+        self.teachers = teachers
         self.progress = progress if accelerator.is_main_process else None
         self.state = State(images=digest(*self.train_stores, *self.val_stores))
         self.initial: ModelCard | None = None
@@ -225,9 +232,7 @@ class Trainer:
         device = self.accelerator.device
         image = batch["image"].to(device, memory_format=torch.channels_last)
         targets = {name: t.to(device) for name, t in batch["targets"].items()}
-        with self.accelerator.autocast():
-            logits = self.model(image)
-        losses = head_losses(logits, targets, self.settings)
+        losses = self._losses(image, targets)
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
         values = {"loss": total.item()} | {f"loss_{k}": v.item() for k, v in losses.items()}
         if not np.isfinite(values["loss"]):
@@ -237,20 +242,20 @@ class Trainer:
             )
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(total)
-        self._clip()
+        self.accelerator.unscale_gradients()
+        clip_gradients(self.net.parameters(), self.settings)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.net)
         return values
 
-    def _clip(self) -> None:
-        if self.settings.clip == "none":
-            return
-        self.accelerator.unscale_gradients()
-        if self.settings.clip == "variable":
-            clip_each_variable(self.net.parameters(), self.settings.clip_norm)
-        else:
-            torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip_norm)
+    def _losses(self, image: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return each head's loss, by labels and teachers."""
+        with self.accelerator.autocast():
+            logits = self.model(image)
+            maps = self.teachers(image) if self.teachers else {}
+        losses = head_losses(logits, targets, self.settings)
+        return taught_losses(losses, logits, maps, self.settings) if maps else losses
 
     def _validate(self) -> Row:
         """Score the validation images with the averaged weights, where there are any."""
@@ -269,7 +274,7 @@ class Trainer:
         """Note an epoch's results; write models, history and the checkpoint."""
         state = self.state
         state.history.append(row)
-        value = _value(row, self.settings.select)
+        value = value_of(row, self.settings.select)
         better = value is not None and value > state.best
         if value is not None:
             state.best = max(state.best, value)
@@ -315,13 +320,12 @@ class Trainer:
 
     def _card(self, row: Row) -> ModelCard:
         config = self.config
-        data = [
-            {"hash": s.hash, "images": len(s), "cells": sum(r.n_cells for r in s.records)}
-            for s in self.train_stores
-        ]
-        told: dict[str, Any] = {"train": data, "cell_diameter": self.diameter}
+        told: dict[str, Any] = {"train": described(self.train_stores)}
+        told["cell_diameter"] = self.diameter
         if self.initial is not None:
             told["initial"] = inherited(self.initial, self.anew)
+        if self.teachers is not None:
+            told["teachers"] = [inherited(card) for card in self.teachers.cards]
         return ModelCard(
             name=self.folder.path.name,
             licence=config.licence,
@@ -359,11 +363,3 @@ def _with_statistics(config: Config, stores: Sequence[Store]) -> Config:
         return config
     images = (store.image(i) for store in stores for i in range(len(store)))
     return config.model_copy(update={"normalize": fit(images, config.normalize)})
-
-
-def _value(row: Row, select: str) -> float | None:
-    """Return what is to be maximised, None in an epoch without validation."""
-    if "val_f1" not in row:
-        return None
-    values = {"f1": row["val_f1"], "loss": -row["val_loss"], "last": row["epoch"]}
-    return values[select]

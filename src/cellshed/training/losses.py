@@ -40,11 +40,12 @@ def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None)
 
     Args:
         logits: (N, C, H, W), before softmax.
-        target: one-hot (N, C, H, W).
+        target: one-hot (N, C, H, W); or, as floats, the classes' probabilities t_c, and the mean is
+            that of the sum of -w_c t_c log p_c.
         weights: (C,), or None for equal weights. The mean isn't divided by the weights' sum.
     """
-    losses = functional.cross_entropy(logits, target.argmax(dim=1), weights, reduction="none")
-    return losses.mean()
+    wanted = target if target.is_floating_point() else target.argmax(dim=1)
+    return functional.cross_entropy(logits, wanted, weights, reduction="none").mean()
 
 
 def head_losses(
@@ -61,6 +62,29 @@ def head_losses(
         name: _KINDS[TARGETS[name].loss](logits[name].float(), targets[name], settings)
         for name in logits
     }
+
+
+def taught_losses(
+    losses: Mapping[str, Tensor],
+    logits: Mapping[str, Tensor],
+    maps: Mapping[str, Tensor],
+    settings: TrainingSettings,
+) -> dict[str, Tensor]:
+    """Return each head's loss by its labels, mixed with that by what teachers say.
+
+    Classes weigh as they come in the teachers' part: teachers that learned with balanced classes
+    say rare ones more often already.
+
+    Args:
+        losses: by the labels, see head_losses.
+        logits: head name -> (N, C, H, W), before activation.
+        maps: the teachers', head name -> (N, C, H, W).
+        settings: teacher_share and distance_loss matter.
+    """
+    share = settings.teacher_share
+    plain = settings.model_copy(update={"class_weights": "none"})
+    by_teachers = head_losses(logits, maps, plain)
+    return {name: (1 - share) * loss + share * by_teachers[name] for name, loss in losses.items()}
 
 
 def loss_weights(heads: tuple[str, ...], settings: TrainingSettings) -> dict[str, float]:

@@ -88,6 +88,14 @@ def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim
     return torch.optim.AdamW(groups, settings.lr)
 
 
+def clip_gradients(parameters: Iterable[Tensor], settings: TrainingSettings) -> None:
+    """Clip gradients by the settings' rule, all together or each parameter's by itself."""
+    if settings.clip == "variable":
+        clip_each_variable(parameters, settings.clip_norm)
+    elif settings.clip == "global":
+        torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+
+
 def clip_each_variable(parameters: Iterable[Tensor], norm: float) -> None:
     """Scale each parameter's gradient to an L2 norm of at most `norm`, as Keras' clipnorm does."""
     grads = [p.grad for p in parameters if p.grad is not None]

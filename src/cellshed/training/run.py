@@ -196,3 +196,11 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def value_of(row: Row, select: str) -> float | None:
+    """Return what training.select wants to be as large as can be; None without validation."""
+    if "val_f1" not in row:
+        return None
+    values = {"f1": row["val_f1"], "loss": -row["val_loss"], "last": row["epoch"]}
+    return values[select]

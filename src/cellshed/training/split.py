@@ -84,3 +84,11 @@ def digest(*stores: Store) -> str:
     """Return a hash that tells the images of some stores, with their labels, from any others."""
     told = [[store.hash, *(record.name for record in store.records)] for store in stores]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def described(stores: Sequence[Store]) -> list[dict[str, str | int]]:
+    """Return what a model card says of the images of some stores."""
+    return [
+        {"hash": s.hash, "images": len(s), "cells": sum(r.n_cells for r in s.records)}
+        for s in stores
+    ]
