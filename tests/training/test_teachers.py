@@ -29,12 +29,27 @@ def test_teachers_say_the_mean_of_their_maps(two_models: list[Path]) -> None:
     image = torch.randn(2, 1, 64, 64)
     with torch.inference_mode():
         each = [load_network(folder)[0](image) for folder in two_models]
-    found = Teachers(two_models, CPU)(image)
+    found = Teachers(two_models, 1.0, CPU)(image)
     assert set(found) == set(each[0])
     for name, maps in found.items():
         assert not maps.requires_grad
         mean = (each[0][name] + each[1][name]) / 2
         torch.testing.assert_close(maps, mean, atol=1e-4, rtol=1e-4)
+
+
+def test_a_teacher_sees_crops_at_its_own_scale(two_models: list[Path]) -> None:
+    """A pupil of half its zoom shows it images twice as large, and gets maps of its own size."""
+    half = Teachers(two_models[:1], 0.5, CPU)
+    image = torch.zeros(1, 1, 64, 64)
+    image[:, :, 16:48, 16:48] = 1
+    found = half(image)
+    large = torch.nn.functional.interpolate(image, (128, 128), mode="bilinear", antialias=True)
+    with torch.inference_mode():
+        expected = load_network(two_models[0])[0](large)
+    for name, maps in found.items():
+        assert maps.shape[2:] == (64, 64)
+        small = torch.nn.functional.avg_pool2d(expected[name], 2)
+        assert (maps - small).abs().mean() < 0.02
 
 
 def test_soft_cross_entropy_by_hand_and_as_of_classes() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cellshed.config import Config
 from cellshed.model.folder import ModelCard, find_model, load_network, read_card
@@ -22,21 +23,27 @@ class Teachers:
 
     Args:
         folders: model folders.
+        zoom: at which the pupil will see images; a teacher is shown its crops at the teacher's own.
         device: where they compute.
     """
 
-    def __init__(self, folders: Sequence[Path], device: torch.device) -> None:
+    def __init__(self, folders: Sequence[Path], zoom: float, device: torch.device) -> None:
         self.cards = [read_card(folder) for folder in folders]
         self._nets: list[nn.Module] = [
             load_network(folder)[0].for_inference().to(device) for folder in folders
         ]
+        self._zooms = [card.predict.zoom / zoom for card in self.cards]
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
         """Return head name -> (N, channels, S, S) float32 of images (N, C, S, S)."""
-        found = [net(image) for net in self._nets]
+        size = image.shape[2:]
+        found = [
+            {name: _resized(maps, size) for name, maps in net(_enlarged(image, zoom)).items()}
+            for net, zoom in zip(self._nets, self._zooms, strict=True)
+        ]
         shared = set.intersection(*(set(maps) for maps in found))
-        return {name: torch.stack([m[name].float() for m in found]).mean(0) for name in shared}
+        return {name: torch.stack([maps[name] for maps in found]).mean(0) for name in shared}
 
 
 def open_teachers(
@@ -50,7 +57,18 @@ def open_teachers(
     folders = [find_model(model) for model in models]
     for folder in folders:
         _check(read_card(folder), folder, config)
-    return Teachers(folders, device) if folders else None
+    return Teachers(folders, config.predict.zoom, device) if folders else None
+
+
+def _enlarged(image: Tensor, zoom: float) -> Tensor:
+    """Return images at a scale, their sides rounded to multiples of 32."""
+    return _resized(image, [32 * max(1, round(side * zoom / 32)) for side in image.shape[2:]])
+
+
+def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    if maps.shape[2:] == tuple(size):
+        return maps.float()
+    return functional.interpolate(maps.float(), tuple(size), mode="bilinear", antialias=True)
 
 
 def _check(card: ModelCard, folder: Path, config: Config) -> None:
