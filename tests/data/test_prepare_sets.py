@@ -215,7 +215,9 @@ def test_names_of_images_stay_within_the_store(tmp_path: Path, way: str) -> None
         listed = [str(path) for path in paths]
     else:
         listed = [way.format(folder) for folder in ("one", "two")]
-    for number, path in enumerate((*paths, work / "set" / "a.tif")):
+    if way.startswith("C:"):  # a drive is a folder to systems without drives
+        paths += [work / "set" / name.replace("\\", "/") for name in listed]
+    for number, path in enumerate(paths):
         save_image(path, pixels(number))
     save_json(work / "set" / "coco.json", listed)
     store = prepare(work / "set" / "coco.json", tmp_path / "s")
@@ -227,6 +229,15 @@ def test_names_of_images_stay_within_the_store(tmp_path: Path, way: str) -> None
     assert [record.cell_type for record in store.records] == ["one", "two"]
     assert len(list((tmp_path / "s" / "images").iterdir())) == 2
     assert {path.name for path in work.iterdir()} == {"one", "two", "set"}
+
+
+def test_one_file_is_never_two_images_of_a_coco_file(tmp_path: Path) -> None:
+    """Without the folders that the names tell, a file that both could be is neither."""
+    save_image(tmp_path / "a.tif", pixels(1))
+    save_image(tmp_path / "b.tif", pixels(2))
+    save_json(tmp_path / "c.json", ["one/a.tif", "two/a.tif", "two/b.tif"])
+    with pytest.raises(ValueError, match=r"2 of 3 images are missing, first .*one/a\.tif"):
+        prepare(tmp_path / "c.json", tmp_path / "s")
 
 
 def test_images_of_a_coco_file_are_found(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from cellshed.data.coco import paint_image
 from cellshed.data.coco_file import Coco, CocoImage, read_coco
+from cellshed.data.coco_images import cell_type, image_finder, names, path_in_file
 from cellshed.data.folders import is_folders, read_folders
 from cellshed.data.livecell import (
     SPLITS,
@@ -67,7 +68,12 @@ def read_coco_file(source: Path, request: Request) -> Found:
     parts = []
     if request.wants(split):
         coco = read_coco(source)
-        items = [_coco_item(image, split, source, request.images) for image in coco.images]
+        roots = [request.images] if request.images else [source.parent, source.parent / "images"]
+        find = image_finder(coco.images, roots)
+        items = [
+            _item(image, find(image) or roots[0] / path_in_file(image), split, cell_type(image))
+            for image in coco.images
+        ]
         parts.append(_found([coco], items, choose(items, request)))
     return _joined(parts, source, {split})
 
@@ -97,33 +103,16 @@ def find_reader(source: Path) -> str:
 
 
 def _livecell_item(image: CocoImage, split: str, places: dict[str, Path], source: Path) -> Item:
-    name = PurePosixPath(image.file_name.replace("\\", "/")).name
+    name = path_in_file(image).name
     path = places.get(name, source / "images" / name)
     folder = path.parent.name
     in_folder = parse_name(name) is None and not re.match(r"images$|livecell_.*_images$", folder)
     return _item(image, path, split, folder if in_folder else cell_type_of(name))
 
 
-def _coco_item(image: CocoImage, split: str, source: Path, images: Path | None) -> Item:
-    relative = PurePosixPath(image.file_name.replace("\\", "/"))
-    roots = [images] if images is not None else [source.parent, source.parent / "images"]
-    tried = [root / part for root in roots for part in (relative, relative.name)]
-    path = next((path for path in tried if path.is_file()), tried[0])
-    parsed = parse_name(relative.name)
-    cell_type = parsed.cell_type if parsed else "".join(_folders(relative)[-1:])
-    return _item(image, path, split, cell_type)
-
-
 def _item(image: CocoImage, path: Path, split: str, cell_type: str) -> Item:
-    relative = PurePosixPath(image.file_name.replace("\\", "/"))
-    stem = relative.stem.removesuffix(".ome")
-    names = (stem, "-".join([*_folders(relative), stem]), f"{split}-{stem}")
-    return Item(path, split, cell_type, names, partial(_paint, image))
-
-
-def _folders(relative: PurePosixPath) -> list[str]:
-    """Return the folders of a file's path but root, drive and steps upwards."""
-    return [part for part in relative.parts[:-1] if not re.fullmatch(r"/+|\.\.|[A-Za-z]:", part)]
+    bare, full = names(image)
+    return Item(path, split, cell_type, (bare, full, f"{split}-{bare}"), partial(_paint, image))
 
 
 def _paint(image: CocoImage, shape: tuple[int, int], overlap: str) -> Painted:

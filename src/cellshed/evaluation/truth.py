@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cellshed.config import nearest
 from cellshed.data.coco import image_masks, paint_image
 from cellshed.data.coco_file import CocoImage, read_coco
+from cellshed.data.coco_images import cell_type, image_finder, names, path_in_file
 from cellshed.data.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_image, read_labels, stem
 from cellshed.data.livecell import (
     cell_type_of,
@@ -155,30 +156,22 @@ def _from_livecell(folder: Path, split: str, cell_types: Sequence[str] | None) -
     places = index_images(folder, split)
     for file in files:
         for image in read_coco(file).images:
-            path = places.get(_file_name(image).name)
-            yield _annotated(image, path, cell_type_of(_file_name(image).name), file)
+            name = path_in_file(image).name
+            yield _annotated(image, places.get(name), cell_type_of(name), file)
 
 
 def _from_coco(file: Path, roots: Sequence[Path]) -> Iterable[Sample]:
-    for image in read_coco(file).images:
-        name = _file_name(image)
-        tried = [
-            root / part
-            for root in roots or (file.parent, file.parent / "images")
-            for part in (name, name.name)
-        ]
-        path = next((path for path in tried if path.is_file()), None)
-        parsed = parse_name(name.name)
-        yield _annotated(image, path, parsed.cell_type if parsed else name.parent.name, file)
+    images = read_coco(file).images
+    find = image_finder(images, roots or (file.parent, file.parent / "images"))
+    for image in images:
+        yield _annotated(image, find(image), cell_type(image), file)
 
 
-def _annotated(image: CocoImage, path: Path | None, cell_type: str, file: Path) -> Sample:
-    name = _file_name(image)
-    parts = (*name.parts[:-1], stem(Path(name)))
+def _annotated(image: CocoImage, path: Path | None, kind: str, file: Path) -> Sample:
     return Sample(
-        parts[-1],
-        cell_type,
-        (parts[-1], "-".join(parts)),
+        names(image)[0],
+        kind,
+        names(image),
         partial(_paint, image, path, file),
         None if path is None else partial(read_image, path),
         image,
@@ -246,10 +239,6 @@ def _image_roots(images: str | Path | None) -> list[Path]:
 def _find_image(name: str, roots: Sequence[Path]) -> Path | None:
     tried = (root / f"{name}{suffix}" for root in roots for suffix in IMAGE_SUFFIXES)
     return next((path for path in tried if path.is_file()), None)
-
-
-def _file_name(image: CocoImage) -> PurePosixPath:
-    return PurePosixPath(image.file_name.replace("\\", "/"))
 
 
 def _of_types(truth: Truth, cell_types: Sequence[str] | None) -> list[Sample]:
