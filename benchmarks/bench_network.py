@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cellshed.config import Config, load_config
+from cellshed.cores import cpu_multiplies_bf16
 from cellshed.model import build_model
 from cellshed.model.blocks import upsample
 from cellshed.model.dense import DenseConv
@@ -58,12 +59,16 @@ def rows() -> list[dict[str, Any]]:
     off = ["model.pretrained=none"]
     reference = load_config("reference", off)
     small = load_config("cpu-small", off)
-    return [
+    found = [
         _forward("resnet50, reference form", reference, (512, 512), 1000),
         _training("resnet50, reference form", reference, 2, 512, 9500),
         _forward("cpu-small", small, SMALL_SHAPE, None),
         _training("cpu-small", small, 8, 256, None),
     ]
+    if cpu_multiplies_bf16():
+        names = ("cpu-small", "default")
+        found += [_training_in_bf16(name, load_config(name, off), 8, 256) for name in names]
+    return found
 
 
 def plain_version(net: PanopticNet) -> PanopticNet:
@@ -106,10 +111,26 @@ def _training(
     return _row(f"training step, {part}", size, (best_ms(ours, 3), best_ms(plain, 2)), bound)
 
 
-def _step(
-    net: nn.Module, config: Config, batch: int, side: int, layout: torch.memory_format
+def _training_in_bf16(part: str, config: Config, batch: int, side: int) -> dict[str, Any]:
+    """Compare our network with itself in fp32."""
+    steps = (
+        _step(_net(config).train(), config, batch, side, torch.channels_last, dtype)
+        for dtype in (torch.bfloat16, None)
+    )
+    times = tuple(best_ms(step, 3) for step in steps)
+    row = _row(f"training step, {part}, bf16", f"{batch}x{side}x{side}", times, None)
+    return row | {"plain": "ours, fp32"}
+
+
+def _step(  # noqa: PLR0913
+    net: nn.Module,
+    config: Config,
+    batch: int,
+    side: int,
+    layout: torch.memory_format,
+    dtype: torch.dtype | None = None,
 ) -> Callable[[], None]:
-    """Return a function that does one step of training on noise."""
+    """Return a function that does one step of training on noise, convolutions in a dtype."""
     image = torch.randn(batch, 1, side, side).contiguous(memory_format=layout)
     classes = torch.randint(0, 3, (batch, side, side))
     targets = {
@@ -120,7 +141,9 @@ def _step(
     optimizer = torch.optim.Adam(net.parameters(), 1e-4)
 
     def step() -> None:
-        losses = head_losses(net.logits(image), targets, config.training)
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+            logits = net.logits(image)
+        losses = head_losses(logits, targets, config.training)
         optimizer.zero_grad()
         sum(weights[name] * loss for name, loss in losses.items()).backward()
         optimizer.step()
