@@ -122,7 +122,7 @@ def _training_in_bf16(part: str, config: Config, batch: int, side: int) -> dict[
     return row | {"plain": "ours, fp32"}
 
 
-def _step(  # noqa: PLR0913
+def _step(
     net: nn.Module,
     config: Config,
     batch: int,
