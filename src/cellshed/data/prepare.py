@@ -15,6 +15,7 @@ from cellshed.data.livecell import parse_name
 from cellshed.data.npz import export_npz as write_npz
 from cellshed.data.painting import OVERLAP_RULES, Painted, Problem
 from cellshed.data.readers import READERS, find_reader
+from cellshed.data.shares import deal
 from cellshed.data.sources import Found, Item, Request, check_offer
 from cellshed.data.store import (
     MANIFEST,
@@ -185,22 +186,27 @@ def _draw(
 
 def _hold_out(chosen: list[tuple[str, Item]], options: _Options) -> list[tuple[str, Item]]:
     """Return the items; with shares, those of no split are dealt out to test, val and train."""
-    shares = (options.test_share, options.val_share)
-    if not any(shares):
+    if not (options.val_share or options.test_share):
         return chosen
-    free = [index for index, (_, item) in enumerate(chosen) if item.split == "all"]
-    test, val = (max(1, round(share * len(free))) if share else 0 for share in shares)
-    if len(free) <= test + val:
-        raise ValueError(
-            f"{len(free)} images of no split are too few for shares of {options.val_share} val "
-            f"and {options.test_share} test; shares are for images that have no split yet"
+    free = [(source, item) for source, item in chosen if item.split == "all"]
+    splits = iter(
+        deal(
+            [(source, *_well(item)) for source, item in free],
+            val=options.val_share,
+            test=options.test_share,
+            seed=[options.seed, len(_PRIORITY)],
         )
-    shuffled = np.random.default_rng([options.seed, len(_PRIORITY)]).permutation(free)
-    dealt = dict.fromkeys(shuffled[:test], "test") | dict.fromkeys(shuffled[test:][:val], "val")
+    )
     return [
-        (name, replace(item, split=dealt.get(index, "train")) if item.split == "all" else item)
-        for index, (name, item) in enumerate(chosen)
+        (source, replace(item, split=next(splits)) if item.split == "all" else item)
+        for source, item in chosen
     ]
+
+
+def _well(item: Item) -> tuple[str, ...]:
+    """Return cell type and well of an image, or its whole path where its name tells none."""
+    parsed = parse_name(item.path.name)
+    return (item.cell_type, parsed.well) if parsed else ("", str(item.path))
 
 
 def _add_all(build: _Build, chosen: Sequence[tuple[str, Item]], progress: Progress | None) -> None:
