@@ -1,15 +1,17 @@
 """How long a study will take: a few steps of each network, timed on this machine."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
 from cellshed.batches import steps_per_epoch
 from cellshed.config import Config
 from cellshed.data.store import Store
+from cellshed.engines.torch_engine import find_device
 from cellshed.model.panoptic import PanopticNet, build_model
 from cellshed.studies.plan import Run, choose
+from cellshed.training.precision import choose_precision
 from cellshed.training.split import of_splits, split_stores
 from cellshed.training.validation import spread
 
@@ -34,6 +36,7 @@ def estimate(
         for run in runs:
             config = run.config(base)
             key = f"{config.model} {config.training.batch_size} {config.training.crop}"
+            key += f" {config.training.device} {config.training.precision}"
             if key not in measured:
                 measured[key] = _probe(config)
             found.append(_seconds(config, choose(stores, run), *measured[key]))
@@ -56,23 +59,36 @@ def _seconds(config: Config, parts: list[Store], step: float, pixel: float) -> f
 
 
 def _probe(config: Config) -> tuple[float, float]:
-    """Return the seconds of a training step, and of segmenting a pixel."""
-    net = build_model(config.model.model_copy(update={"pretrained": "none"})).train()
+    """Return the seconds of a training step, and of segmenting a pixel, on the run's device."""
+    device = find_device(config.training.device)
+    precision = choose_precision(config.training.precision, device)
+    net = build_model(config.model.model_copy(update={"pretrained": "none"})).train().to(device)
     side = config.training.crop
     noise = torch.randn(config.training.batch_size, config.model.in_channels, side, side)
-    noise = noise.to(memory_format=torch.channels_last)
-    step = _time_step(net, noise)
+    noise = noise.to(device, memory_format=torch.channels_last)
+    step = _time_step(net, noise, precision)
     if step < _LONG:  # the first one also fetched memory
-        step = min(step, _time_step(net, noise))
+        step = min(step, _time_step(net, noise, precision))
     net.eval()
     began = time.perf_counter()
     with torch.inference_mode():
-        net(noise[:1])
+        _wait_for(net(noise[:1]).values())
     return step, (time.perf_counter() - began) / side**2
 
 
-def _time_step(net: PanopticNet, noise: torch.Tensor) -> float:
+def _time_step(net: PanopticNet, noise: torch.Tensor, precision: str) -> float:
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     began = time.perf_counter()
-    loss = torch.stack([output.square().mean() for output in net.logits(noise).values()]).sum()
+    with torch.autocast(noise.device.type, dtype, enabled=precision != "fp32"):
+        outputs = net.logits(noise)
+    loss = torch.stack([output.float().square().mean() for output in outputs.values()]).sum()
     torch.autograd.backward(loss)
+    _wait_for(parameter.grad for parameter in net.parameters())
     return time.perf_counter() - began
+
+
+def _wait_for(tensors: Iterable[torch.Tensor | None]) -> None:
+    """Ask for a number of each, which is there once a GPU has come so far."""
+    for tensor in tensors:
+        if tensor is not None:
+            tensor.flatten()[0].item()
