@@ -144,9 +144,9 @@ _OF_THE_START = (("licence", ""), ("model", "pretrained"))
 
 
 def _check_run(run: Path, config: Config) -> None:
-    """Refuse a run whose settings aren't the recipe's."""
-    made = load_config(run / "config.yaml").model_dump()
-    for section, wanted in config.model_dump().items():
+    """Refuse a run by other settings than the recipe's; what this leaves open is of the start."""
+    made = load_config(run / "config.yaml").model_dump(mode="json")
+    for section, wanted in config.model_dump(mode="json", exclude_unset=True).items():
         pairs = wanted if isinstance(wanted, dict) else {"": wanted}
         found = made[section] if isinstance(wanted, dict) else {"": made[section]}
         for key, value in pairs.items():
