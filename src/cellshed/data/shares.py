@@ -1,5 +1,6 @@
 """Images that have no split, dealt out to train, val and test by shares."""
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -35,7 +36,7 @@ def deal(kin: Sequence[Hashable], *, val: float, test: float, seed: Sequence[int
     if len(groups) * min(share for share in (val, test) if share) < 1:
         groups, kin = list(range(count)), range(count)
     order = [groups[n] for n in np.random.default_rng(seed).permutation(len(groups))]
-    sizes = {group: sum(other == group for other in kin) for group in groups}
+    sizes = Counter(kin)
     chosen: dict[Hashable, str] = {}
     for split, images in wanted.items():
         while images > 0 and len(order) > 1:

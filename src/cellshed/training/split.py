@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Sequence
-
-import numpy as np
+from dataclasses import replace
 
 from cellshed.config import TrainingSettings
+from cellshed.data.shares import deal
 from cellshed.data.store import Store
 from cellshed.data.window import Window
 
@@ -44,34 +43,11 @@ def _hold_back(
     if count < FEW:
         parts = [Window(store, 0, 1 - _HELD_ROWS) for store in stores]
         return list(parts), [Window(store, 1 - _HELD_ROWS, 1) for store in stores]
-    groups = _groups(stores, settings)
-    wanted = max(1, round(settings.val_fraction * count))
-    order = np.random.default_rng([settings.seed, len(groups)]).permutation(len(groups))
-    held: set[tuple[int, str]] = set()
-    for n in order:
-        if len(held) >= wanted:
-            break
-        held.update(groups[n])
-    train, val = (
-        [s.subset(r for r in s.records if ((k, r.name) in held) == is_held)
-         for k, s in enumerate(stores)]
-        for is_held in (False, True)
-    )  # fmt: skip
-    return [s for s in train if len(s)], [s for s in val if len(s)]
-
-
-def _groups(stores: Sequence[Store], settings: TrainingSettings) -> list[list[tuple[int, str]]]:
-    """Return which images (store, name) are held back together: those of a well, if wells are many.
-
-    Of few wells one would be too much to hold back; then each image is a group of its own.
-    """
-    wells: dict[tuple[int | str, ...], list[tuple[int, str]]] = defaultdict(list)
-    for k, store in enumerate(stores):
-        for record in store.records:
-            wells[(k, *record.together)].append((k, record.name))
-    if len(wells) * settings.val_fraction >= 1:
-        return list(wells.values())
-    return [[image] for images in wells.values() for image in images]
+    kin = [(k, *record.together) for k, store in enumerate(stores) for record in store.records]
+    seed = [settings.seed, len(set(kin))]
+    splits = iter(deal(kin, val=settings.val_fraction, test=0.0, seed=seed))
+    dealt = [s.subset(replace(r, split=next(splits)) for r in s.records) for s in stores]
+    return of_splits(dealt, "train"), of_splits(dealt, "val")
 
 
 def of_splits(stores: Sequence[Store], *splits: str) -> list[Store]:
