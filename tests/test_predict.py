@@ -66,6 +66,24 @@ def test_with_a_zoom_the_network_sees_a_larger_image(tiny_model: Path) -> None:
     assert len(prediction.confidence) == prediction.labels.max()
 
 
+def test_several_scales_are_as_many_views(tiny_model: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (40, 60), np.uint8)
+    changes = ["predict.scales=[1, 0.5, 1.5]"]
+    segmenter = load_model(tiny_model, device="cpu").with_changes(changes)
+    views = segmenter.views(image)
+    assert [view["pixelwise"].shape[:2] for view in views] == [(40, 60), (20, 30), (60, 90)]
+    prediction = segmenter.predict(image, interior_threshold=0.0)
+    assert prediction.labels.shape == (40, 60)
+    assert len(prediction.confidence) == prediction.labels.max()
+    np.testing.assert_array_equal(prediction.maps["pixelwise"], views[0]["pixelwise"])
+
+
+@pytest.mark.parametrize("scales", ["[]", "[1, 0]", "[-1]"])
+def test_scales_that_are_none_are_refused(tiny_model: Path, scales: str) -> None:
+    with pytest.raises(ValueError, match=r"predict\.scales"):
+        load_model(tiny_model).with_changes([f"predict.scales={scales}"])
+
+
 def test_decode_settings_can_be_changed_for_a_call(tiny_model: Path, tiny_store: Store) -> None:
     segmenter = load_model(tiny_model)
     assert segmenter.segment(tiny_store.image(0), interior_threshold=2.0).max() == 0

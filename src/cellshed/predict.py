@@ -1,7 +1,7 @@
 """A trained model applied to images: image in, labels out."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +16,8 @@ from cellshed.inference import Forward, Maps, predict_maps
 from cellshed.metrics.calibration import calibrate
 from cellshed.model.folder import ModelCard, find_model, read_card
 from cellshed.normalize import as_channels, normalize
-from cellshed.scale import (
-    LARGEST_CHANGE,
-    keep_present,
-    resize_labels,
-    zoomed,
-)
+from cellshed.rivals import best_cells
+from cellshed.scale import LARGEST_CHANGE, zoomed
 from cellshed.watershed import decode_with_confidence
 
 Diameter = float | Literal["auto"] | None
@@ -43,7 +39,8 @@ class Prediction:
     """(n,) in [0, 1]; entry k - 1 belongs to label k. With a tuned model the probability that the
     cell has an IoU above 0.5 with a true one; else a rank alone."""
     maps: Maps
-    """Head name -> (h, w, C), what the network said, at the scale at which it saw the image."""
+    """Head name -> (h, w, C), what the network said, at the first of the scales at which it saw
+    the image."""
 
 
 class Segmenter:
@@ -144,30 +141,40 @@ class Segmenter:
     def maps(self, image: NDArray[Any], *, channel: int | None = None) -> Maps:
         """Return the network's maps of an image of any size, each (h, w, C).
 
-        Height and width are those at which the network saw the image: its own, but for a diameter
-        and predict.zoom.
+        Height and width are those at which the network saw the image: its own, but for a diameter,
+        predict.zoom and the first of predict.scales.
         """
+        return self._first_view(image, channel)[1]
+
+    def views(self, image: NDArray[Any], *, channel: int | None = None) -> list[Maps]:
+        """Return the maps at each of predict.scales, as `maps` does for the first of them."""
+        zoom, first = self._first_view(image, channel)
+        rest = self.card.predict.scales[1:]
+        return [first, *(self._maps_at(image, channel, zoom * scale) for scale in rest)]
+
+    def _first_view(self, image: NDArray[Any], channel: int | None) -> tuple[float, Maps]:
+        """Return the scale that the diameter asks for, and the maps at the first of the scales."""
         if self.diameter == "auto":
-            return self._best_maps(image, channel)
+            return self._best_view(image, channel)
         zoom = 1.0
         if self._trained is not None and isinstance(self.diameter, int | float):
             zoom = self._trained / self.diameter
-        return self._maps_at(image, channel, zoom)
+        return zoom, self._maps_at(image, channel, zoom * self.card.predict.scales[0])
 
     def _maps_at(self, image: NDArray[Any], channel: int | None, zoom: float) -> Maps:
         prepared = self.prepare(image, channel, zoom * self.card.predict.zoom)
         return predict_maps(self._forward, prepared, self.card.predict)
 
-    def _best_maps(self, image: NDArray[Any], channel: int | None) -> Maps:
-        """Return the maps at the scale at which the cells found are the surest, on average."""
+    def _best_view(self, image: NDArray[Any], channel: int | None) -> tuple[float, Maps]:
+        """Return the scale at which the cells found are the surest, on average, and its maps."""
         best, most = None, float("-inf")
         for zoom in ZOOMS:
-            maps = self._maps_at(image, channel, zoom)
+            maps = self._maps_at(image, channel, zoom * self.card.predict.scales[0])
             _, sure = decode_with_confidence(maps, self.card.decode)
             mean = float(sure.mean()) if len(sure) else 0.0
             mean += HOME_ADVANTAGE if zoom == 1 else 0.0
             if mean > most:
-                best, most = maps, mean
+                best, most = (zoom, maps), mean
         assert best is not None
         return best
 
@@ -187,31 +194,27 @@ class Segmenter:
             channel: the one channel to use.
             changes: fields of DecodeSettings that differ from the model's own.
         """
-        maps = self.maps(image, channel=channel)
+        views = self.views(image, channel=channel)
         height, width = np.shape(image)[:2]
-        return self.decode(maps, (height, width), **changes)
+        return self.decode(views, (height, width), **changes)
 
     def decode(
-        self, maps: Maps, shape: tuple[int, int] | None = None, **changes: Any
+        self, views: Sequence[Maps], shape: tuple[int, int] | None = None, **changes: Any
     ) -> Prediction:
-        """Turn maps into labels and confidences, by the model's decode settings.
+        """Turn an image's views into labels and confidences, by the model's decode settings.
 
         Cells are found at the scale of the maps, which the settings were tuned at, and brought to
         the image's size; a cell that has no pixel left there is dropped.
 
         Args:
-            maps: of this model.
-            shape: height and width of the image; None: those of the maps.
+            views: maps of this model, see `views`.
+            shape: height and width of the image; None: those of the first view's maps.
             changes: fields of DecodeSettings that differ from the model's own.
         """
-        settings = self.decode_settings(**changes)
-        labels, sure = decode_with_confidence(maps, settings)
+        labels, sure = best_cells(views, self.decode_settings(**changes), shape)
         if self.card.calibration is not None:
             sure = calibrate(sure, self.card.calibration)
-        if shape is not None and shape != labels.shape:
-            labels, present = keep_present(resize_labels(labels, shape))
-            sure = sure[present]
-        return Prediction(labels, sure, maps)
+        return Prediction(labels, sure, views[0])
 
     def segment(self, image: NDArray[Any], **changes: Any) -> NDArray[np.int32]:
         """Return the labels of an image, (H, W) int32."""

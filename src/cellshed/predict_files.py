@@ -134,19 +134,19 @@ class _Run:
     def _through(
         self, source: Source, reading: "Future[NDArray[Any]]", writer: ThreadPoolExecutor
     ) -> "Future[int]":
-        """Run the network on an image that is being read; hand its maps to the writer."""
+        """Run the network on an image that is being read; hand its views to the writer."""
         try:
             image = reading.result()
-            maps = self.segmenter.maps(image, channel=self.channel)
+            views = self.segmenter.views(image, channel=self.channel)
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             failed: Future[int] = Future()
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             failed.set_exception(ValueError(reason))
             return failed
-        return writer.submit(self._finish, source, image, maps)
+        return writer.submit(self._finish, source, image, views)
 
-    def _finish(self, source: Source, image: NDArray[Any], maps: Maps) -> int:
-        found = self.segmenter.decode(maps, image.shape[:2])
+    def _finish(self, source: Source, image: NDArray[Any], views: Sequence[Maps]) -> int:
+        found = self.segmenter.decode(views, image.shape[:2])
         cells = (found.labels, found.confidence)
         write_prediction(self.out, source, image, cells, self.save)
         return len(found.confidence)

@@ -10,7 +10,7 @@ from cellshed.config import DecodeSettings, TargetsSettings, load_config
 from cellshed.data.store import Store
 from cellshed.model.folder import read_card
 from cellshed.predict import load_model
-from cellshed.studies.tuning import maps_of, search, tune
+from cellshed.studies.tuning import search, tune, views_of
 from cellshed.targets import encode_targets
 from cellshed.training.loop import train
 from cellshed.training.split import of_splits
@@ -32,7 +32,7 @@ def _maps(labels: np.ndarray) -> dict[str, np.ndarray]:
 def test_it_recovers_from_thresholds_that_lose_all_cells() -> None:
     labels = _discs()
     start = DecodeSettings(maxima_threshold=5.0)
-    tuned = search([(_maps(labels), labels)], start)
+    tuned = search([([_maps(labels)], labels)], start)
     assert tuned.before == 0.0
     assert tuned.after == 1.0
     assert tuned.decode.maxima_threshold < 1.0
@@ -40,7 +40,7 @@ def test_it_recovers_from_thresholds_that_lose_all_cells() -> None:
 
 def test_it_keeps_settings_that_cannot_be_bettered() -> None:
     labels = _discs()
-    tuned = search([(_maps(labels), labels)], DecodeSettings())
+    tuned = search([([_maps(labels)], labels)], DecodeSettings())
     assert tuned.before == tuned.after == 1.0
     assert tuned.decode == DecodeSettings()
 
@@ -48,7 +48,7 @@ def test_it_keeps_settings_that_cannot_be_bettered() -> None:
 def test_every_trial_is_told_and_the_grid_is_whole() -> None:
     labels = _discs()
     few = {"maxima_threshold": (0.1, 9.0), "interior_threshold": (0.3, 0.5, 2.0)}
-    tuned = search([(_maps(labels), labels)], DecodeSettings(), candidates=few)
+    tuned = search([([_maps(labels)], labels)], DecodeSettings(), candidates=few)
     assert len(tuned.grid) == 6
     worst = [row["f1"] for row in tuned.grid if row["maxima_threshold"] == 9.0]
     assert worst == [0.0, 0.0, 0.0]
@@ -59,17 +59,17 @@ def test_confidences_come_to_mean_the_share_that_is_right() -> None:
     truth = _discs()
     half = np.where(truth > 2, 0, truth)  # two of the four discs that the maps show are no cells
     few = {"maxima_threshold": (0.1,)}
-    tuned = search([(_maps(truth), half)], DecodeSettings(), candidates=few)
+    tuned = search([([_maps(truth)], half)], DecodeSettings(), candidates=few)
     assert tuned.calibration is not None
     assert tuned.calibration.cells == 4
     assert tuned.calibration.error_before > 0.4
     assert tuned.calibration.error_after < 0.05
 
 
-def test_maps_of_another_scale_are_scored_at_the_size_of_the_truth() -> None:
+def test_views_of_another_scale_are_scored_at_the_size_of_the_truth() -> None:
     labels = _discs()
     double = labels.repeat(2, axis=0).repeat(2, axis=1)
-    tuned = search([(_maps(double), labels)], DecodeSettings(), candidates={})
+    tuned = search([([_maps(double)], labels)], DecodeSettings(), candidates={})
     assert tuned.after == 1.0
     assert tuned.calibration is not None
     assert tuned.calibration.cells == 4
@@ -77,13 +77,13 @@ def test_maps_of_another_scale_are_scored_at_the_size_of_the_truth() -> None:
 
 def test_without_cells_nothing_is_calibrated() -> None:
     maps = _maps(np.zeros((32, 32), np.int32))
-    tuned = search([(maps, np.zeros((32, 32), np.int32))], DecodeSettings(), candidates={})
+    tuned = search([([maps], np.zeros((32, 32), np.int32))], DecodeSettings(), candidates={})
     assert tuned.calibration is None
 
 
 def test_unknown_objectives_are_refused() -> None:
     with pytest.raises(ValueError, match="did you mean 'mean_ap'"):
-        search([(_maps(_discs()), _discs())], DecodeSettings(), objective="mean_app")
+        search([([_maps(_discs())], _discs())], DecodeSettings(), objective="mean_app")
 
 
 def test_the_test_split_is_refused(tiny_store: Store) -> None:
@@ -111,7 +111,7 @@ def test_the_best_zoom_travels_with_the_model(tiny_store: Store, tmp_path: Path)
     segmenter, val = load_model(model), of_splits([tiny_store], "val")
     start = segmenter.card.decode
     alone = {
-        zoom: search(maps_of(segmenter.with_changes([f"predict.zoom={zoom}"]), val), start)
+        zoom: search(views_of(segmenter.with_changes([f"predict.zoom={zoom}"]), val), start)
         for zoom in (1.0, 1.5)
     }
     tuned = tune(model, tiny_store, zooms=[1.5])

@@ -22,7 +22,7 @@ from cellshed.predict import Segmenter, load_model
 from cellshed.report.results import read_folder
 from cellshed.studies.folder import RunPlace, read_task
 from cellshed.studies.plan import choose
-from cellshed.studies.tuning import maps_of, search
+from cellshed.studies.tuning import search, views_of
 from cellshed.training.loop import train
 from cellshed.training.run import Progress
 from cellshed.training.split import of_splits
@@ -129,7 +129,7 @@ def _within(config: Config, minutes: float) -> Config:
 
 def _tuned(segmenter: Segmenter, val: Sequence[Store]) -> DecodeSettings:
     """Return the model's decode settings with the best of a few thresholds on val."""
-    images = maps_of(segmenter, val)
+    images = views_of(segmenter, val)
     if not images:
         return segmenter.card.decode
     return search(images, segmenter.card.decode, candidates=FEW).decode
@@ -146,9 +146,9 @@ def _score(
     for number, store in enumerate(test):
         for i, record in enumerate(store.records):
             labels = np.asarray(store.labels(i), dtype=np.int32)
-            maps = segmenter.maps(store.image(i))
+            views = segmenter.views(store.image(i))
             for name, chosen in settings.items():
-                found = segmenter.decode(maps, labels.shape, **chosen.model_dump())
+                found = segmenter.decode(views, labels.shape, **chosen.model_dump())
                 table = overlap(labels, found.labels)
                 yield {
                     "name": f"{number}/{record.name}",

@@ -29,13 +29,12 @@ from cellshed.model.folder import find_model, is_shipped, read_card, write_card
 from cellshed.predict import Segmenter, load_model
 from cellshed.report.drawing import save
 from cellshed.report.study_figures import heat_map
-from cellshed.scale import keep_present, resize_labels
+from cellshed.rivals import best_cells
 from cellshed.training.split import of_splits
-from cellshed.watershed import decode, decode_with_confidence
 
 Progress = Callable[[int, int], None]
-Image = tuple[Maps, NDArray[Any]]
-"""Maps of an image, and its true labels."""
+Image = tuple[Sequence[Maps], NDArray[Any]]
+"""Maps of an image at each of the model's scales, and its true labels."""
 
 CANDIDATES: dict[str, tuple[float, ...]] = {
     "maxima_threshold": (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28),
@@ -46,7 +45,7 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
     "pixel_expansion": (0, 1),
     "small_objects_threshold": (15, 30, 45, 60, 80, 100),
     "fill_holes_threshold": (15, 100, 1000),
-    "confidence_threshold": (0.0, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4),
+    "confidence_threshold": (0.0, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45),
 }
 """What is tried for each setting, in this order."""
 TOGETHER = ("edge_weight", "interior_threshold")
@@ -99,8 +98,8 @@ class _Trials:
 
     @staticmethod
     def _count(image: Image, settings: DecodeSettings) -> NDArray[Any]:
-        maps, labels = image
-        return count(overlap(labels, resize_labels(decode(maps, settings), labels.shape)))
+        views, labels = image
+        return count(overlap(labels, best_cells(views, settings, labels.shape)[0]))
 
 
 def search(
@@ -114,8 +113,8 @@ def search(
     """Search decode settings that score best on maps with known labels.
 
     Args:
-        images: pairs of maps (head name -> (h, w, C)) and true labels (H, W); found labels are
-            brought to the size of the true ones.
+        images: pairs of views (each head name -> (h, w, C)) and true labels (H, W); found labels
+            are brought to the size of the true ones.
         start: settings to begin with.
         objective: f1 (object F1 at IoU 0.5) or mean_ap, pooled over the images.
         candidates: values to try, by the name of the setting.
@@ -162,10 +161,9 @@ def _tuned(
 def calibration(images: Sequence[Image], settings: DecodeSettings) -> CalibrationSettings | None:
     """Fit what confidences mean on maps with known labels; None if no cells are found in them."""
     raw, right = [], []
-    for maps, truth in images:
-        labels, sure = decode_with_confidence(maps, settings)
-        found, present = keep_present(resize_labels(labels, truth.shape))
-        raw.append(sure[present])
+    for views, truth in images:
+        found, sure = best_cells(views, settings, truth.shape)
+        raw.append(sure)
         right.append(hits(truth, found))
     if not sum(map(len, raw)):
         return None
@@ -217,11 +215,11 @@ def tune(  # noqa: PLR0913  each is one option of the command line
         raise ValueError(f"no images of split '{split}' in the stores")
     segmenter = load_model(folder)
     start = segmenter.card.decode
-    trials = _Trials(maps_of(segmenter, parts), objective, progress)
+    trials = _Trials(views_of(segmenter, parts), objective, progress)
     before, best = trials(start), _climb(trials, start, CANDIDATES)
     for zoom in sorted(set(zooms) - {segmenter.card.predict.zoom}):
         other = segmenter.with_changes([f"predict.zoom={zoom}"])
-        rivals = _Trials(maps_of(other, parts), objective, progress)
+        rivals = _Trials(views_of(other, parts), objective, progress)
         rival = _climb(rivals, start, CANDIDATES)
         if rivals(rival) > trials(best):  # the maps of the other zoom can go
             segmenter, trials, best = other, rivals, rival
@@ -230,10 +228,10 @@ def tune(  # noqa: PLR0913  each is one option of the command line
     return tuned
 
 
-def maps_of(segmenter: Segmenter, stores: Sequence[Store]) -> list[Image]:
-    """Return the maps of all images of some stores, with their labels."""
+def views_of(segmenter: Segmenter, stores: Sequence[Store]) -> list[Image]:
+    """Return the views of all images of some stores, with their labels."""
     return [
-        (segmenter.maps(store.image(i)), np.asarray(store.labels(i), dtype=np.int32))
+        (segmenter.views(store.image(i)), np.asarray(store.labels(i), dtype=np.int32))
         for store in stores
         for i in range(len(store))
     ]

@@ -1,0 +1,191 @@
+"""Cells found in several views of an image compete for its pixels: the surest ones win.
+
+A network finds cells best near the size that it was trained on; larger ones fall to pieces and
+small ones merge. So an image is shown to it at several scales, cells are found at each, and those
+that can't be true together are rivals, as in non-maximum suppression. A cell that other views show
+too is surer than one that they don't.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cellshed.config import DecodeSettings
+from cellshed.inference import Maps
+from cellshed.metrics.overlap import overlap
+from cellshed.scale import keep_present, resize_labels
+from cellshed.watershed import decode_with_confidence
+
+Labels = NDArray[np.int32]  # (H, W)
+Sure = NDArray[np.float32]  # (n,)
+Cells = tuple[Labels, Sure]
+
+AGREEMENT = 0.3
+"""Weight of the other views' agreement, beside a weight of 1 of the cell's own confidence."""
+LEAST_FREE = 0.7
+"""Share of its pixels that surer cells must have left to a cell; with less it is dropped."""
+
+
+def best_cells(
+    views: Sequence[Maps], settings: DecodeSettings, shape: tuple[int, int] | None = None
+) -> Cells:
+    """Decode one or several views of an image into one set of cells.
+
+    Args:
+        views: maps of the image at one or several scales; those of smaller views than the first
+            may have smaller cells than `small_objects_threshold`, in proportion.
+        settings: as for `watershed.decode`. With several views `confidence_threshold` is held
+            against a cell's confidence and the others' agreement together.
+        shape: height and width of the image, to which cells are brought; None: the first view's.
+
+    Returns:
+        int32 (H, W), 0 = background, cells 1..n in reading order, and float32 (n,), how sure they
+        are, in [0, 1]: with one view `watershed.confidence`; with several the mean, weighted
+        1 to AGREEMENT, of that and of the greatest IoU with a cell of each other view.
+    """
+    if shape is None:
+        shape = _shape(views[0])
+    if len(views) == 1:
+        return _fitted(decode_with_confidence(views[0], settings), shape)
+    rivals = [
+        _fitted(decode_with_confidence(v, _for_view(settings, v, views)), shape) for v in views
+    ]
+    sure = np.concatenate(_with_agreement(rivals))
+    view = np.repeat(np.arange(len(rivals)), [len(own) for _, own in rivals])
+    ids = np.concatenate([np.arange(1, len(own) + 1) for _, own in rivals])
+    order = np.argsort(-sure, kind="stable")
+    order = order[sure[order] >= settings.confidence_threshold]
+    layers = np.stack([labels for labels, _ in rivals])
+    labels, winners = _settle(layers, _boxes(layers, view, ids), view, ids, order, LEAST_FREE)
+    return labels, sure[winners]
+
+
+def _shape(maps: Maps) -> tuple[int, int]:
+    height, width = next(iter(maps.values())).shape[:2]
+    return height, width
+
+
+def _fitted(cells: Cells, shape: tuple[int, int]) -> Cells:
+    """Bring cells to a shape; those without a pixel left there are dropped."""
+    labels, sure = cells
+    if labels.shape == shape:
+        return cells
+    labels, present = keep_present(resize_labels(labels, shape))
+    return labels, sure[present]
+
+
+def _for_view(settings: DecodeSettings, view: Maps, views: Sequence[Maps]) -> DecodeSettings:
+    """Return the settings that a view is decoded with: nothing dropped yet for being doubtful."""
+    area = np.prod(_shape(view)) / np.prod(_shape(views[0]))
+    least = round(settings.small_objects_threshold * min(1.0, float(area)))
+    changes = {"confidence_threshold": 0.0, "small_objects_threshold": least}
+    return settings.model_copy(update=changes)
+
+
+def _with_agreement(rivals: Sequence[Cells]) -> list[Sure]:
+    """Return each view's confidences, mixed with the mean over the others of the greatest IoU."""
+    agreement = [np.zeros(len(sure), np.float64) for _, sure in rivals]
+    for one, (labels, _) in enumerate(rivals):
+        for other in range(one + 1, len(rivals)):
+            table = overlap(labels, rivals[other][0])
+            best = np.zeros(table.n_true), np.zeros(table.n_pred)
+            np.maximum.at(best[0], table.rows, table.iou)
+            np.maximum.at(best[1], table.cols, table.iou)
+            agreement[one] += best[0]
+            agreement[other] += best[1]
+    others = len(rivals) - 1
+    return [
+        ((sure + AGREEMENT * both / others) / (1 + AGREEMENT)).astype(np.float32)
+        for (_, sure), both in zip(rivals, agreement, strict=True)
+    ]
+
+
+@njit(cache=True, nogil=True)
+def _boxes(
+    layers: NDArray[np.int32], view: NDArray[np.int64], ids: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return each cell's first and last row and column: (cells, 4).
+
+    Args:
+        layers: (views, H, W) labels.
+        view: (cells,) where each cell is.
+        ids: (cells,) its label there; cells are ordered by view, then label.
+    """
+    views, height, width = layers.shape
+    start = np.searchsorted(view, np.arange(views))
+    boxes = np.empty((len(ids), 4), np.int64)
+    boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3] = height, -1, width, -1
+    for k in range(views):
+        for y in range(height):
+            for x in range(width):
+                label = layers[k, y, x]
+                if label > 0:
+                    box = boxes[start[k] + label - 1]
+                    box[0], box[1] = min(box[0], y), max(box[1], y)
+                    box[2], box[3] = min(box[2], x), max(box[3], x)
+    return boxes
+
+
+@njit(cache=True, nogil=True)
+def _settle(
+    layers: NDArray[np.int32],
+    boxes: NDArray[np.int64],
+    view: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    order: NDArray[np.int64],
+    least_free: float,
+) -> tuple[Labels, NDArray[np.int64]]:
+    """Give each cell in turn the pixels that no cell has yet, if they are enough of its own.
+
+    Args:
+        layers: (views, H, W) labels.
+        boxes: (cells, 4) of _boxes.
+        view: (cells,) where each cell is.
+        ids: (cells,) its label there.
+        order: places of the cells, the surest first.
+        least_free: share of a cell's pixels.
+
+    Returns:
+        Labels (H, W), 1..n in reading order, and the place of each winner, (n,).
+    """
+    _, height, width = layers.shape
+    owner = np.zeros((height, width), np.int32)  # place + 1
+    for place in order:
+        label, layer = ids[place], layers[view[place]]
+        top, bottom, left, right = boxes[place]
+        total, free = 0, 0
+        for y in range(top, bottom + 1):
+            for x in range(left, right + 1):
+                if layer[y, x] == label:
+                    total += 1
+                    free += owner[y, x] == 0
+        if free == 0 or free < least_free * total:
+            continue
+        for y in range(top, bottom + 1):
+            for x in range(left, right + 1):
+                if layer[y, x] == label and owner[y, x] == 0:
+                    owner[y, x] = place + 1
+    winners = _number(owner, len(ids))
+    return owner, winners
+
+
+@njit(cache=True, nogil=True)
+def _number(owner: Labels, cells: int) -> NDArray[np.int64]:
+    """Number in place what owns a pixel 1, 2, ... in reading order; return which is which."""
+    height, width = owner.shape
+    number = np.zeros(cells + 1, np.int32)
+    winners = np.empty(cells, np.int64)
+    n = 0
+    for y in range(height):
+        for x in range(width):
+            place = owner[y, x]
+            if place == 0:
+                continue
+            if number[place] == 0:
+                winners[n] = place - 1
+                n += 1
+                number[place] = n
+            owner[y, x] = number[place]
+    return winners[:n]
