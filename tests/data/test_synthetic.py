@@ -72,7 +72,18 @@ def test_morphologies_differ_in_size_and_form():
 
     forms = {name: typical(name) for name in MORPHOLOGIES}
     assert forms["round"][0] < forms["plump"][0] < forms["colony"][0] < forms["flat"][0]
+    assert forms["angular"][0] < forms["spread"][0] < forms["flat"][0]
     assert forms["branching"][1] < forms["spindle"][1] + 0.1 < forms["round"][1]
+
+
+def test_cells_of_a_mixed_field_differ_most_in_size():
+    def spread_of_areas(morphology):
+        fields = [synthetic_field(seed, morphology, (260, 340), 0.4)[1] for seed in range(3)]
+        areas = np.concatenate([np.bincount(labels.ravel())[1:] for labels in fields])
+        return np.divide(*np.percentile(areas, [90, 30]))
+
+    others = ("round", "plump", "colony", "sheet")
+    assert spread_of_areas("mixed") > max(map(spread_of_areas, others))
 
 
 def test_field_without_cells_has_no_contrast_but_noise():
@@ -147,7 +158,7 @@ def folder(tmp_path_factory):
 
 
 def drawn(number):
-    return synthetic_field((4, number), list(MORPHOLOGIES)[number % 8], (96, 128))
+    return synthetic_field((4, number), list(MORPHOLOGIES)[number % len(MORPHOLOGIES)], (96, 128))
 
 
 def test_painting_the_annotations_gives_back_image_and_labels_pixel_by_pixel(folder):

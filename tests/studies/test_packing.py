@@ -216,6 +216,19 @@ def test_one_group_hides_the_cell_types_of_a_set(recipes: Path, tmp_path: Path) 
     assert len(one.store) == len(each.store)
 
 
+def test_a_drawn_set_has_the_morphologies_it_names(recipes: Path, tmp_path: Path) -> None:
+    named = ImageSet(
+        licence="none", synthetic=6, shape=(96, 96), use="train", morphologies=("round", "spread")
+    )
+    recipe = read_recipe(recipes, "tiny").model_copy(update={"sets": {"drawn": named}})
+    (part,) = prepare_sets(recipe, tmp_path, tmp_path / "work")
+    assert {record.cell_type for record in part.store.records} == {"SynRound", "SynSpread"}
+    other = recipe.sets["drawn"].model_copy(update={"morphologies": ("round",)})
+    changed = recipe.model_copy(update={"sets": {"drawn": other}})
+    with pytest.raises(ValueError, match="remove it"):
+        list(prepare_sets(changed, tmp_path, tmp_path / "work"))
+
+
 def test_unknown_recipes_offer_the_nearest(recipes: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="did you mean 'tiny'"):
         read_recipe(recipes, "tinyy")

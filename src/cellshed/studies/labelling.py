@@ -6,7 +6,11 @@ from pathlib import Path
 from cellshed.data.images import list_images, read_image, stem, write_labels
 from cellshed.predict import load_model
 
-CHANGES = ("predict.mirrors=true", "decode.confidence_threshold=0.3")
+CHANGES = (
+    "predict.mirrors=true",
+    "predict.scales=[1.0, 0.75, 1.3]",
+    "decode.confidence_threshold=0.3",
+)
 """What the model does with more care than usual."""
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from cellshed.config import Fraction, Settings, nearest, validate
 from cellshed.data.prepare import prepare
 from cellshed.data.store import MANIFEST, Store, open_store
-from cellshed.data.synthetic import write_synthetic
+from cellshed.data.synthetic import MORPHOLOGIES, write_synthetic
 from cellshed.files import write_text
 from cellshed.studies.labelling import label_images
 
@@ -33,6 +33,8 @@ class ImageSet(Settings):
     """Of drawn images: height and width."""
     seed: int = 0
     """Of drawn images."""
+    morphologies: tuple[str, ...] = tuple(MORPHOLOGIES)
+    """Of drawn images; they are taken in turn. Named, so that more kinds change no model."""
     shares: tuple[float, float] = (0.0, 0.0)
     """Of a set without splits: shares of its images that become val and test."""
     cell_types: tuple[str, ...] = ()
@@ -173,6 +175,8 @@ def _what_prepares(name: str, settings: ImageSet) -> dict[str, Any]:
     )
     if settings.labelled_by:
         told["labelled_by"] = settings.labelled_by
+    if settings.synthetic:
+        told["morphologies"] = list(settings.morphologies)
     drawn = bool(settings.synthetic)
     use = settings.use if drawn or settings.use == "train" else "all"
     return told | {"folder": settings.folder or name, "use": use}
@@ -198,7 +202,13 @@ def _draw(folder: Path, settings: ImageSet) -> Path:
     if not folder.exists():
         n = settings.synthetic
         images = {"test": n} if settings.use == "test" else n
-        write_synthetic(folder, images=images, seed=settings.seed, shape=settings.shape)
+        write_synthetic(
+            folder,
+            images=images,
+            seed=settings.seed,
+            shape=settings.shape,
+            morphologies=settings.morphologies,
+        )
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Eight kinds of cells for synthetic fields, and random shapes drawn from them.
+"""Ten kinds of cells for synthetic fields, and random shapes drawn from them.
 
 A cell is a body and its processes, both made of round cones ("bones"): a segment whose radius
 changes evenly from one end to the other. Bones melt into one another, which gives the concave
@@ -191,6 +191,46 @@ MORPHOLOGIES: Mapping[str, Morphology] = {
         granules=0.4,
         nucleus=0.5,
         debris=200,
+    ),
+    "spread": Morphology(
+        cell_type="SynSpread",
+        radius=(9.0, 19.0),
+        elongation=(1.0, 1.8),
+        arms=(2, 4),
+        arm_length=(2.2, 5.0),
+        arm_base=1.0,
+        arm_tip=3.0,
+        fillet=24.0,
+        roughness=1.3,
+        coverage=(0.15, 0.85),
+        clustering=0.75,
+        spacing=0.95,
+        rounded=0.08,
+        edge_phase=0.2,
+        dome_phase=0.15,
+        granules=0.35,
+        nucleus=0.5,
+        debris=100,
+    ),
+    "mixed": Morphology(
+        cell_type="SynMixed",
+        radius=(9.0, 32.0),
+        elongation=(1.0, 1.6),
+        arms=(0, 3),
+        arm_length=(1.3, 2.0),
+        arm_base=1.1,
+        arm_tip=2.0,
+        fillet=16.0,
+        roughness=1.4,
+        coverage=(0.15, 0.75),
+        clustering=0.94,
+        spacing=0.68,
+        rounded=0.1,
+        edge_phase=0.25,
+        dome_phase=0.15,
+        granules=0.65,
+        nucleus=0.4,
+        debris=300,
     ),
 }
 
