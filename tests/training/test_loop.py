@@ -15,7 +15,7 @@ from cellshed.config import Config, load_config
 from cellshed.data.store import Store
 from cellshed.model.folder import read_card
 from cellshed.predict import load_model
-from cellshed.training import loop
+from cellshed.training import learner
 from cellshed.training.loop import train
 from cellshed.training.run import Progress
 
@@ -161,7 +161,7 @@ def test_a_loss_that_is_not_finite_names_its_batch(
     def broken(logits: dict[str, torch.Tensor], *_: object) -> dict[str, torch.Tensor]:
         return {name: value.sum() * float("nan") for name, value in logits.items()}
 
-    monkeypatch.setattr(loop, "head_losses", broken)
+    monkeypatch.setattr(learner, "head_losses", broken)
     with pytest.raises(FloatingPointError, match="in the batch of") as error:
         train(_config(), tiny_store, tmp_path / "run")
     assert any(record.name in str(error.value) for record in tiny_store.records)

@@ -10,7 +10,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
-from torch import Tensor, nn
 
 from cellshed.batches import Batch, loader, steps_per_epoch
 from cellshed.config import Config, load_config
@@ -19,16 +18,10 @@ from cellshed.data.store import Store, open_store
 from cellshed.engines.torch_engine import find_device
 from cellshed.model.folder import ModelCard, find_model, read_card, save_model
 from cellshed.model.memory import keep_freed_memory
-from cellshed.model.panoptic import PanopticNet, build_model
 from cellshed.normalize import fit
-from cellshed.training.initial import calibration_left, inherited, settings_from, take_weights
-from cellshed.training.losses import head_losses, loss_weights, taught_losses
-from cellshed.training.optimizers import (
-    AveragedWeights,
-    build_optimizer,
-    clip_gradients,
-    learning_rate,
-)
+from cellshed.training.initial import calibration_left, inherited, settings_from
+from cellshed.training.learner import Learner
+from cellshed.training.optimizers import learning_rate
 from cellshed.training.precision import MIXED, choose_precision
 from cellshed.training.run import Progress, Row, RunFolder, State, value_of
 from cellshed.training.split import described, digest, split_stores
@@ -101,19 +94,8 @@ def train(  # noqa: PLR0913  each is one option of the command line
     return folder.best
 
 
-class _Logits(nn.Module):
-    """The network without the heads' last activation, as the losses want it."""
-
-    def __init__(self, net: PanopticNet) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return self.net.logits(image)
-
-
 class Trainer:
-    """One run: a network, its optimiser, the stores and how far it has come."""
+    """One run: what learns, the stores, the folder and how far it has come."""
 
     def __init__(
         self,
@@ -131,26 +113,19 @@ class Trainer:
         self.folder = folder
         self.accelerator = accelerator
         self.teachers = teachers
+        self.learner = Learner(self.config, accelerator, teachers)
         self.progress = progress if accelerator.is_main_process else None
         self.state = State(images=digest(*self.train_stores, *self.val_stores))
         self.initial: ModelCard | None = None
         self.anew: list[str] = []
         self._began = time.monotonic()
-        torch.manual_seed(self.settings.seed)
-        self.net: PanopticNet = build_model(self.config.model).to(memory_format=torch.channels_last)
-        self.weights = loss_weights(self.config.model.heads, self.settings)
         world = accelerator.num_processes
         self.steps = steps_per_epoch(self.train_stores, self.settings, world=world)
 
     def start(self, init: Path | None, resume: bool) -> None:
         """Load the weights to start from, or everything to go on with."""
-        if init is not None:
-            self.anew = take_weights(self.net, init)
-            self.initial = read_card(init)
-        self.net.to(self.accelerator.device)
-        self.optimizer = build_optimizer(self.net, self.settings)
-        self.model, self.optimizer = self.accelerator.prepare(_Logits(self.net), self.optimizer)
-        self.average = AveragedWeights(self.net, self.settings.ema) if self.settings.ema else None
+        self.anew = self.learner.start(init)
+        self.initial = None if init is None else read_card(init)
         saved = self.folder.load_state() if resume else None
         if saved is not None:
             self._restore(*saved)
@@ -199,7 +174,6 @@ class Trainer:
 
     def _epoch(self) -> Row:
         """Take one epoch's steps; return its mean losses."""
-        self.model.train()
         sums: dict[str, float] = {}
         taken = 0
         rate = self.settings.lr
@@ -227,47 +201,20 @@ class Trainer:
         )
 
     def _step(self, batch: Batch, rate: float) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        device = self.accelerator.device
-        image = batch["image"].to(device, memory_format=torch.channels_last)
-        targets = {name: t.to(device) for name, t in batch["targets"].items()}
-        losses = self._losses(image, targets)
-        total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
-        values = {"loss": total.item()} | {f"loss_{k}": v.item() for k, v in losses.items()}
-        if not np.isfinite(values["loss"]):
+        try:
+            return self.learner.step(batch, rate)
+        except FloatingPointError as error:
             raise FloatingPointError(
-                f"the loss is {values['loss']} at step {self.state.step + 1}, in the batch of "
+                f"{error} at step {self.state.step + 1}, in the batch of "
                 f"{', '.join(batch['names'])}: lower training.lr, or look at these images"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(total)
-        self.accelerator.unscale_gradients()
-        clip_gradients(self.net.parameters(), self.settings)
-        self.optimizer.step()
-        if self.average is not None:
-            self.average.update(self.net)
-        return values
-
-    def _losses(self, image: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return each head's loss, by labels and teachers."""
-        with self.accelerator.autocast():
-            logits = self.model(image)
-            maps = self.teachers(image) if self.teachers else {}
-        losses = head_losses(logits, targets, self.settings)
-        return taught_losses(losses, logits, maps, self.settings) if maps else losses
+            ) from error
 
     def _validate(self) -> Row:
         """Score the validation images with the averaged weights, where there are any."""
         images = spread(self.val_stores, self.settings.val_images)
         mine = images[self.accelerator.process_index :: self.accelerator.num_processes]
-        own = {k: v.clone() for k, v in self.net.state_dict().items()} if self.average else {}
-        if self.average is not None:
-            self.net.load_state_dict(self.average.shadow)
-        self.net.eval()
-        sums = validate_images(self.net, mine, self.config, self.accelerator.device)
-        if self.average is not None:
-            self.net.load_state_dict(own)
+        with self.learner.at_rest() as net:
+            sums = validate_images(net, mine, self.config, self.accelerator.device)
         return to_row(np.sum(gather_object([sums]), axis=0))
 
     def _record(self, row: Row) -> None:
@@ -285,23 +232,13 @@ class Trainer:
         self._tell(self.steps, row.get("loss", float("nan")), row)
 
     def _write(self, row: Row, better: bool) -> None:
-        weights = self.average.shadow if self.average is not None else self.net.state_dict()
         card = self._card(row)
-        save_model(self.folder.last, weights, card)
+        save_model(self.folder.last, self.learner.weights, card)
         if better:
-            save_model(self.folder.best, weights, card)
+            save_model(self.folder.best, self.learner.weights, card)
         self.folder.write_history(self.state.history)
         self.folder.write_events(row, self.state.step)
-        tensors = {
-            "net": self.net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-        }
-        if self.average is not None:
-            tensors["average"] = self.average.state_dict()
-        if self.accelerator.scaler is not None:
-            tensors["scaler"] = self.accelerator.scaler.state_dict()
-        self.folder.save_state(tensors, self.state)
+        self.folder.save_state(self.learner.tensors(), self.state)
 
     def _restore(self, tensors: dict[str, Any], state: State) -> None:
         if state.images != self.state.images:
@@ -309,13 +246,7 @@ class Trainer:
                 f"{self.folder.path} was trained on other images: give it the same --data, in the "
                 "same order, or start a new run (--init takes its weights)"
             )
-        self.net.load_state_dict(tensors["net"])
-        self.optimizer.load_state_dict(tensors["optimizer"])
-        torch.set_rng_state(tensors["random"])
-        if self.average is not None:
-            self.average.load_state_dict(tensors["average"])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(tensors["scaler"])
+        self.learner.restore(tensors)
         self.state = state
 
     def _card(self, row: Row) -> ModelCard:
