@@ -15,7 +15,7 @@ from cellshed.config import Config, load_config
 from cellshed.data.store import Store
 from cellshed.model.folder import read_card
 from cellshed.predict import load_model
-from cellshed.training import learner
+from cellshed.training import learner, loop
 from cellshed.training.loop import train
 from cellshed.training.run import Progress
 
