@@ -5,7 +5,7 @@ import pytest
 
 from cellshed import rivals
 from cellshed.config import DecodeSettings, TargetsSettings
-from cellshed.rivals import AGREEMENT, best_cells
+from cellshed.rivals import AGREEMENT, USUAL, best_cells
 from cellshed.targets import encode_targets
 from cellshed.watershed import decode_with_confidence
 
@@ -49,7 +49,8 @@ def test_equal_views_give_their_cells_surer_than_one() -> None:
     alone, sure_alone = best_cells([maps], SETTINGS)
     labels, sure = best_cells([maps, maps, maps], SETTINGS)
     np.testing.assert_array_equal(labels, alone)
-    np.testing.assert_allclose(sure, (sure_alone + AGREEMENT) / (1 + AGREEMENT), rtol=1e-6)
+    expected = np.minimum(sure_alone + AGREEMENT * (1 - USUAL), 1)
+    np.testing.assert_allclose(sure, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("faint_first", [True, False])
@@ -95,7 +96,8 @@ def test_smaller_views_may_have_smaller_cells() -> None:
     assert best_cells([small], settings)[0].max() == 0
     found, sure = best_cells([maps, small], settings, labels.shape)
     assert found.max() == 2
-    assert (sure > best_cells([maps], settings)[1] / (1 + AGREEMENT) + 0.1).all()  # they agree
+    without = best_cells([maps], settings)[1] - AGREEMENT * USUAL
+    assert (sure > without + 0.1).all()  # they agree
 
 
 def test_a_cell_needs_most_of_its_pixels_free() -> None:

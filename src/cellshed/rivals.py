@@ -23,7 +23,10 @@ Sure = NDArray[np.float32]  # (n,)
 Cells = tuple[Labels, Sure]
 
 AGREEMENT = 0.3
-"""Weight of the other views' agreement, beside a weight of 1 of the cell's own confidence."""
+"""What a cell gains by the other views' agreement beyond the usual, for each unit of IoU."""
+USUAL = 0.75
+"""Mean IoU at which agreement changes nothing. So chosen, by val, that thresholds and calibration
+found with several views suit one view too, and the other way round."""
 LEAST_FREE = 0.7
 """Share of its pixels that surer cells must have left to a cell; with less it is dropped."""
 
@@ -37,13 +40,13 @@ def best_cells(
         views: maps of the image at one or several scales; those of smaller views than the first
             may have smaller cells than `small_objects_threshold`, in proportion.
         settings: as for `watershed.decode`. With several views `confidence_threshold` is held
-            against a cell's confidence and the others' agreement together.
+            against what is returned.
         shape: height and width of the image, to which cells are brought; None: the first view's.
 
     Returns:
         int32 (H, W), 0 = background, cells 1..n in reading order, and float32 (n,), how sure they
-        are, in [0, 1]: with one view `watershed.confidence`; with several the mean, weighted
-        1 to AGREEMENT, of that and of the greatest IoU with a cell of each other view.
+        are, in [0, 1]: with one view `watershed.confidence`; with several that, plus AGREEMENT times
+        what the greatest IoU with a cell of each other view, on average, exceeds USUAL by.
     """
     if shape is None:
         shape = _shape(views[0])
@@ -85,7 +88,7 @@ def _for_view(settings: DecodeSettings, view: Maps, views: Sequence[Maps]) -> De
 
 
 def _with_agreement(rivals: Sequence[Cells]) -> list[Sure]:
-    """Return each view's confidences, mixed with the mean over the others of the greatest IoU."""
+    """Return each view's confidences, raised or lowered by what the other views show."""
     agreement = [np.zeros(len(sure), np.float64) for _, sure in rivals]
     for one, (labels, _) in enumerate(rivals):
         for other in range(one + 1, len(rivals)):
@@ -97,8 +100,8 @@ def _with_agreement(rivals: Sequence[Cells]) -> list[Sure]:
             agreement[other] += best[1]
     others = len(rivals) - 1
     return [
-        ((sure + AGREEMENT * both / others) / (1 + AGREEMENT)).astype(np.float32)
-        for (_, sure), both in zip(rivals, agreement, strict=True)
+        np.clip(sure + AGREEMENT * (iou / others - USUAL), 0, 1).astype(np.float32)
+        for (_, sure), iou in zip(rivals, agreement, strict=True)
     ]
 
 
