@@ -45,8 +45,8 @@ def best_cells(
 
     Returns:
         int32 (H, W), 0 = background, cells 1..n in reading order, and float32 (n,), how sure they
-        are, in [0, 1]: with one view `watershed.confidence`; with several that, plus AGREEMENT times
-        what the greatest IoU with a cell of each other view, on average, exceeds USUAL by.
+        are, in [0, 1]: with one view `watershed.confidence`; with several that, plus AGREEMENT
+        times what the greatest IoU with a cell of each other view, on average, exceeds USUAL by.
     """
     if shape is None:
         shape = _shape(views[0])
