@@ -14,6 +14,7 @@ from cellshed.cli_options import (
     Device,
     Diameter,
     Engine,
+    Fast,
     Overrides,
     Precision,
     Splits,
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_ONE_SCALE = ("predict.scales=[1.0]",)
 
 
 def main() -> None:
@@ -57,6 +59,24 @@ def _pixels(diameter: str | None) -> Any:
         return None if diameter is None else float(diameter)
     except ValueError:
         return diameter
+
+
+def _segmenter(
+    model: str | None,
+    diameter: str | None,
+    device: str,
+    engine: str,
+    precision: str,
+    changes: list[str] | None,
+    fast: bool,
+) -> Any:
+    """Load the model that the options of predict and evaluate ask for."""
+    from cellshed.predict import load_model
+
+    segmenter = load_model(
+        model, device=device, engine=engine, precision=precision, diameter=_pixels(diameter)
+    )
+    return segmenter.with_changes([*(changes or ()), *(_ONE_SCALE if fast else ())])
 
 
 @app.callback()
@@ -224,15 +244,13 @@ def predict(
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "fp32",
+    fast: Fast = False,
 ) -> None:
     """Find the cells of images: labels, overlays, COCO and a table."""
     from cellshed.console import bar, say, warn
-    from cellshed.predict import load_model
     from cellshed.predict_files import predict_files
 
-    segmenter = load_model(
-        model, device=device, engine=engine, precision=precision, diameter=_pixels(diameter)
-    ).with_changes(changes or ())
+    segmenter = _segmenter(model, diameter, device, engine, precision, changes, fast)
     with bar("segmenting") as progress:
         summary = predict_files(
             inputs,
@@ -272,6 +290,7 @@ def evaluate(
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "fp32",
+    fast: Fast = False,
 ) -> None:
     """Score segmentations against the truth."""
     from cellshed.console import bar, say
@@ -282,11 +301,7 @@ def evaluate(
         raise ValueError("give either --pred FOLDER or --model MODEL")
     source: Any = pred
     if model is not None:
-        from cellshed.predict import load_model
-
-        source = load_model(
-            model, device=device, engine=engine, precision=precision, diameter=_pixels(diameter)
-        ).with_changes(changes or ())
+        source = _segmenter(model, diameter, device, engine, precision, changes, fast)
     with bar("scoring") as progress:
         results = run(
             truth,
