@@ -116,6 +116,25 @@ def test_a_cell_needs_most_of_its_pixels_free() -> None:
     assert winners.tolist() == [0]
 
 
+def test_a_cell_keeps_one_piece() -> None:
+    layers = np.zeros((2, 1, 10), np.int32)
+    layers[0, 0, 7] = 1
+    layers[1, 0] = 1  # 7 to the left of the surer one, 2 to its right
+    view, ids = np.array([0, 1]), np.array([1, 1])
+    boxes = rivals._boxes(layers, view, ids)
+    found, winners = rivals._settle(layers, boxes, view, ids, np.array([0, 1]), 0.7)
+    assert found.tolist() == [[1, 1, 1, 1, 1, 1, 1, 2, 0, 0]]
+    assert winners.tolist() == [1, 0]
+
+
+def test_pieces_touch_by_their_corners_too() -> None:
+    mask = np.array([[1, 0, 0, 1], [0, 1, 0, 1], [1, 0, 0, 0]], bool)
+    piece, size = rivals._largest_piece(mask)
+    assert size == 3
+    assert piece.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0]]
+    assert rivals._largest_piece(np.zeros((2, 3), bool))[1] == 0
+
+
 def test_without_cells_there_are_none() -> None:
     empty = _maps(np.zeros((40, 50), np.int32))
     labels, sure = best_cells([empty, empty], SETTINGS, (40, 50))

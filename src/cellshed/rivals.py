@@ -28,7 +28,7 @@ USUAL = 0.75
 """Mean IoU at which agreement changes nothing. So chosen, by val, that thresholds and calibration
 found with several views suit one view too, and the other way round."""
 LEAST_FREE = 0.7
-"""Share of its pixels that surer cells must have left to a cell; with less it is dropped."""
+"""Share of a cell that surer ones must leave to it in one piece; with less it is dropped."""
 
 
 def best_cells(
@@ -140,7 +140,7 @@ def _settle(
     order: NDArray[np.int64],
     least_free: float,
 ) -> tuple[Labels, NDArray[np.int64]]:
-    """Give each cell in turn the pixels that no cell has yet, if they are enough of its own.
+    """Give each cell in turn what no cell has yet, if the largest piece of it is large enough.
 
     Args:
         layers: (views, H, W) labels.
@@ -158,20 +158,46 @@ def _settle(
     for place in order:
         label, layer = ids[place], layers[view[place]]
         top, bottom, left, right = boxes[place]
-        total, free = 0, 0
-        for y in range(top, bottom + 1):
-            for x in range(left, right + 1):
-                if layer[y, x] == label:
-                    total += 1
-                    free += owner[y, x] == 0
-        if free == 0 or free < least_free * total:
+        inside = layer[top : bottom + 1, left : right + 1] == label
+        taken = owner[top : bottom + 1, left : right + 1]
+        piece, size = _largest_piece(inside & (taken == 0))
+        if size == 0 or size < least_free * inside.sum():
             continue
-        for y in range(top, bottom + 1):
-            for x in range(left, right + 1):
-                if layer[y, x] == label and owner[y, x] == 0:
-                    owner[y, x] = place + 1
+        for y in range(piece.shape[0]):
+            for x in range(piece.shape[1]):
+                if piece[y, x]:
+                    taken[y, x] = place + 1
     winners = _number(owner, len(ids))
     return owner, winners
+
+
+@njit(cache=True, nogil=True)
+def _largest_piece(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
+    """Return a mask's largest 8-connected piece (h, w), the first of equal ones, and its size."""
+    height, width = mask.shape
+    pieces = np.zeros(mask.shape, np.int32)
+    waiting = np.empty((mask.sum(), 2), np.int32)
+    largest, most, count = 0, 0, 0
+    for row in range(height):
+        for column in range(width):
+            if not mask[row, column] or pieces[row, column]:
+                continue
+            count += 1
+            pieces[row, column] = count
+            waiting[0, 0], waiting[0, 1] = row, column
+            done, end = 0, 1
+            while done < end:
+                y, x = waiting[done]
+                done += 1
+                for ny in range(max(y - 1, 0), min(y + 2, height)):
+                    for nx in range(max(x - 1, 0), min(x + 2, width)):
+                        if mask[ny, nx] and not pieces[ny, nx]:
+                            pieces[ny, nx] = count
+                            waiting[end, 0], waiting[end, 1] = ny, nx
+                            end += 1
+            if end > most:
+                largest, most = count, end
+    return (pieces == largest) & mask, most
 
 
 @njit(cache=True, nogil=True)
