@@ -106,7 +106,7 @@ def test_a_cell_needs_most_of_its_pixels_free() -> None:
     layers[1, 0, 3:10] = 1  # 6 of 7 free
     layers[1, 0, 0] = 2  # none free
     view, ids = np.array([0, 1, 1]), np.array([1, 1, 2])
-    boxes = rivals._boxes(layers, view, ids)
+    boxes = rivals._boxes(layers)
     np.testing.assert_array_equal(boxes, [[0, 0, 0, 3], [0, 0, 3, 9], [0, 0, 0, 0]])
     found, winners = rivals._settle(layers, boxes, view, ids, np.array([0, 1, 2]), 0.7)
     assert found.tolist() == [[1, 1, 1, 1, 2, 2, 2, 2, 2, 2]]
@@ -121,7 +121,7 @@ def test_a_cell_keeps_one_piece() -> None:
     layers[0, 0, 7] = 1
     layers[1, 0] = 1  # 7 to the left of the surer one, 2 to its right
     view, ids = np.array([0, 1]), np.array([1, 1])
-    boxes = rivals._boxes(layers, view, ids)
+    boxes = rivals._boxes(layers)
     found, winners = rivals._settle(layers, boxes, view, ids, np.array([0, 1]), 0.7)
     assert found.tolist() == [[1, 1, 1, 1, 1, 1, 1, 2, 0, 0]]
     assert winners.tolist() == [1, 0]

@@ -7,6 +7,7 @@ too is surer than one that they don't.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numba import njit
@@ -61,7 +62,7 @@ def best_cells(
     order = np.argsort(-sure, kind="stable")
     order = order[sure[order] >= settings.confidence_threshold]
     layers = np.stack([labels for labels, _ in rivals])
-    labels, winners = _settle(layers, _boxes(layers, view, ids), view, ids, order, LEAST_FREE)
+    labels, winners = _settle(layers, _boxes(layers), view, ids, order, LEAST_FREE)
     return labels, sure[winners]
 
 
@@ -105,30 +106,13 @@ def _with_agreement(rivals: Sequence[Cells]) -> list[Sure]:
     ]
 
 
-@njit(cache=True, nogil=True)
-def _boxes(
-    layers: NDArray[np.int32], view: NDArray[np.int64], ids: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return each cell's first and last row and column: (cells, 4).
+def _boxes(layers: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return each cell's first and last row and column, (cells, 4), ordered by view, then label."""
+    from scipy.ndimage import find_objects
 
-    Args:
-        layers: (views, H, W) labels.
-        view: (cells,) where each cell is.
-        ids: (cells,) its label there; cells are ordered by view, then label.
-    """
-    views, height, width = layers.shape
-    start = np.searchsorted(view, np.arange(views))
-    boxes = np.empty((len(ids), 4), np.int64)
-    boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3] = height, -1, width, -1
-    for k in range(views):
-        for y in range(height):
-            for x in range(width):
-                label = layers[k, y, x]
-                if label > 0:
-                    box = boxes[start[k] + label - 1]
-                    box[0], box[1] = min(box[0], y), max(box[1], y)
-                    box[2], box[3] = min(box[2], x), max(box[3], x)
-    return boxes
+    places = chain.from_iterable(find_objects(labels) for labels in layers)
+    boxes = [(y.start, y.stop - 1, x.start, x.stop - 1) for y, x in places]
+    return np.array(boxes, np.int64).reshape(-1, 4)
 
 
 @njit(cache=True, nogil=True)

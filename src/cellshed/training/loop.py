@@ -112,7 +112,6 @@ class Trainer:
         self.diameter = median_diameter(self.train_stores)
         self.folder = folder
         self.accelerator = accelerator
-        self.teachers = teachers
         self.learner = Learner(self.config, accelerator, teachers)
         self.progress = progress if accelerator.is_main_process else None
         self.state = State(images=digest(*self.train_stores, *self.val_stores))
@@ -255,8 +254,8 @@ class Trainer:
         told["cell_diameter"] = self.diameter
         if self.initial is not None:
             told["initial"] = inherited(self.initial, self.anew)
-        if self.teachers is not None:
-            told["teachers"] = [inherited(card) for card in self.teachers.cards]
+        if self.learner.teachers is not None:
+            told["teachers"] = [inherited(card) for card in self.learner.teachers.cards]
         return ModelCard(
             name=self.folder.path.name,
             licence=config.licence,
