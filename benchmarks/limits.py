@@ -3,8 +3,8 @@
 `python benchmarks/limits.py MODEL STORE [--split val] [--every 2]` decodes the model's maps as they
 are, then with one of them replaced by the truth, and prints object F1 at IoU 0.5, by cell type. The
 step from the first row to another is what a network without that kind of mistake would gain.
-Use val: what one learns from it decides what is tried next. Of a model with several scales, the first
-alone is decoded.
+Use val: what one learns from it decides what is tried next. Of several scales, the first alone is
+decoded.
 """
 
 import argparse
