@@ -32,7 +32,7 @@ def _maps(labels: np.ndarray) -> dict[str, np.ndarray]:
 def test_it_recovers_from_thresholds_that_lose_all_cells() -> None:
     labels = _discs()
     start = DecodeSettings(maxima_threshold=5.0)
-    tuned = search([([_maps(labels)], labels)], start)
+    tuned = search([[([_maps(labels)], labels)]], start)
     assert tuned.before == 0.0
     assert tuned.after == 1.0
     assert tuned.decode.maxima_threshold < 1.0
@@ -40,7 +40,7 @@ def test_it_recovers_from_thresholds_that_lose_all_cells() -> None:
 
 def test_it_keeps_settings_that_cannot_be_bettered() -> None:
     labels = _discs()
-    tuned = search([([_maps(labels)], labels)], DecodeSettings())
+    tuned = search([[([_maps(labels)], labels)]], DecodeSettings())
     assert tuned.before == tuned.after == 1.0
     assert tuned.decode == DecodeSettings()
 
@@ -48,7 +48,7 @@ def test_it_keeps_settings_that_cannot_be_bettered() -> None:
 def test_every_trial_is_told_and_the_grid_is_whole() -> None:
     labels = _discs()
     few = {"maxima_threshold": (0.1, 9.0), "interior_threshold": (0.3, 0.5, 2.0)}
-    tuned = search([([_maps(labels)], labels)], DecodeSettings(), candidates=few)
+    tuned = search([[([_maps(labels)], labels)]], DecodeSettings(), candidates=few)
     assert len(tuned.grid) == 6
     worst = [row["f1"] for row in tuned.grid if row["maxima_threshold"] == 9.0]
     assert worst == [0.0, 0.0, 0.0]
@@ -59,7 +59,7 @@ def test_confidences_come_to_mean_the_share_that_is_right() -> None:
     truth = _discs()
     half = np.where(truth > 2, 0, truth)  # two of the four discs that the maps show are no cells
     few = {"maxima_threshold": (0.1,)}
-    tuned = search([([_maps(truth)], half)], DecodeSettings(), candidates=few)
+    tuned = search([[([_maps(truth)], half)]], DecodeSettings(), candidates=few)
     assert tuned.calibration is not None
     assert tuned.calibration.cells == 4
     assert tuned.calibration.error_before > 0.4
@@ -69,7 +69,7 @@ def test_confidences_come_to_mean_the_share_that_is_right() -> None:
 def test_views_of_another_scale_are_scored_at_the_size_of_the_truth() -> None:
     labels = _discs()
     double = labels.repeat(2, axis=0).repeat(2, axis=1)
-    tuned = search([([_maps(double)], labels)], DecodeSettings(), candidates={})
+    tuned = search([[([_maps(double)], labels)]], DecodeSettings(), candidates={})
     assert tuned.after == 1.0
     assert tuned.calibration is not None
     assert tuned.calibration.cells == 4
@@ -77,13 +77,13 @@ def test_views_of_another_scale_are_scored_at_the_size_of_the_truth() -> None:
 
 def test_without_cells_nothing_is_calibrated() -> None:
     maps = _maps(np.zeros((32, 32), np.int32))
-    tuned = search([([maps], np.zeros((32, 32), np.int32))], DecodeSettings(), candidates={})
+    tuned = search([[([maps], np.zeros((32, 32), np.int32))]], DecodeSettings(), candidates={})
     assert tuned.calibration is None
 
 
 def test_unknown_objectives_are_refused() -> None:
     with pytest.raises(ValueError, match="did you mean 'mean_ap'"):
-        search([([_maps(_discs())], _discs())], DecodeSettings(), objective="mean_app")
+        search([[([_maps(_discs())], _discs())]], DecodeSettings(), objective="mean_app")
 
 
 def test_the_test_split_is_refused(tiny_store: Store) -> None:
@@ -102,6 +102,17 @@ def test_the_best_settings_travel_with_the_model(tiny_store: Store, tmp_path: Pa
     assert len(lines) == 1 + len(tuned.trials)
     assert all((best / f"tuning.{kind}").is_file() for kind in ("png", "svg"))
     shutil.rmtree(tmp_path / "run")
+
+
+def test_sets_weigh_alike_however_many_images_they_have() -> None:
+    labels = _discs()
+    maps = _maps(labels)
+    none = np.zeros_like(labels)  # where cells are to be found, and where none are
+    few = {"maxima_threshold": (0.1, 9.0)}
+    sets = [[([maps], labels)], [([maps], none), ([maps], none), ([maps], labels)]]
+    tuned = search(sets, DecodeSettings(maxima_threshold=9.0), candidates=few)
+    assert tuned.decode.maxima_threshold == 0.1
+    assert tuned.after == pytest.approx((1.0 + 0.5) / 2)  # 4 right of 12 found: F1 0.5
 
 
 @pytest.mark.slow

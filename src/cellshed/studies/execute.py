@@ -129,10 +129,9 @@ def _within(config: Config, minutes: float) -> Config:
 
 def _tuned(segmenter: Segmenter, val: Sequence[Store]) -> DecodeSettings:
     """Return the model's decode settings with the best of a few thresholds on val."""
-    images = views_of(segmenter, val)
-    if not images:
+    if not val:
         return segmenter.card.decode
-    return search(images, segmenter.card.decode, candidates=FEW).decode
+    return search(views_of(segmenter, val), segmenter.card.decode, candidates=FEW).decode
 
 
 def _score(

@@ -3,14 +3,16 @@
 The network runs once per image; then settings are tried on its maps alone. The search goes along
 one setting at a time (two that only help together in pairs), over and over until none of them helps
 any more, and ends with a grid of the two thresholds that matter most, from which the sensitivity
-can be seen. The confidences of the cells that the chosen settings find are then calibrated.
+can be seen. Image sets weigh alike, however many images each has, so that a large one doesn't
+settle what suits the others. The confidences of the cells that the chosen settings find are then
+calibrated.
 """
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, product
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +75,14 @@ class Tuned:
 class _Trials:
     """Scores of settings on cached maps; each setting is tried once."""
 
-    def __init__(self, images: Sequence[Image], objective: str, progress: Progress | None) -> None:
+    def __init__(
+        self, sets: Sequence[Sequence[Image]], objective: str, progress: Progress | None
+    ) -> None:
         if objective not in OBJECTIVES:
             raise ValueError(f"unknown objective '{objective}'; {nearest(objective, OBJECTIVES)}")
-        if not images:
+        if not sets or not all(sets):
             raise ValueError("no images to tune on")
-        self.images = images
+        self.sets = sets
         self.objective = objective
         self.progress = progress
         self.expected = 0
@@ -87,14 +91,20 @@ class _Trials:
 
     def __call__(self, settings: DecodeSettings) -> float:
         if settings not in self.scores:
-            counts = self._pool.map(lambda image: self._count(image, settings), self.images)
-            scores = as_scores(np.sum(list(counts), axis=0))
-            f1 = float(scores["thresholds"]["0.50"]["f1"])
-            self.scores[settings] = f1 if self.objective == "f1" else float(scores["mean_ap"])
+            images = chain.from_iterable(self.sets)
+            counts = self._pool.map(lambda image: self._count(image, settings), images)
+            by_set = [list(islice(counts, len(images))) for images in self.sets]
+            self.scores[settings] = float(np.mean([self._score(own) for own in by_set]))
             if self.progress is not None:
                 self.expected = max(self.expected, len(self.scores))
                 self.progress(len(self.scores), self.expected)
         return self.scores[settings]
+
+    def _score(self, counts: Sequence[NDArray[Any]]) -> float:
+        """Return the objective, pooled over a set's images."""
+        scores = as_scores(np.sum(counts, axis=0))
+        f1 = float(scores["thresholds"]["0.50"]["f1"])
+        return f1 if self.objective == "f1" else float(scores["mean_ap"])
 
     @staticmethod
     def _count(image: Image, settings: DecodeSettings) -> NDArray[Any]:
@@ -103,7 +113,7 @@ class _Trials:
 
 
 def search(
-    images: Sequence[Image],
+    sets: Sequence[Sequence[Image]],
     start: DecodeSettings,
     *,
     objective: str = "f1",
@@ -113,17 +123,18 @@ def search(
     """Search decode settings that score best on maps with known labels.
 
     Args:
-        images: pairs of views (each head name -> (h, w, C)) and true labels (H, W); found labels
-            are brought to the size of the true ones.
+        sets: of images, each a pair of views (head name -> (h, w, C)) and true labels (H, W);
+            found labels are brought to the size of the true ones.
         start: settings to begin with.
-        objective: f1 (object F1 at IoU 0.5) or mean_ap, pooled over the images.
+        objective: f1 (object F1 at IoU 0.5) or mean_ap, pooled over a set's images; of several
+            sets the mean counts.
         candidates: values to try, by the name of the setting.
         progress: called with (settings tried, settings in all; an estimate that can grow).
 
     Raises:
-        ValueError: unknown objective, or no images.
+        ValueError: unknown objective, or a set without images.
     """
-    trials = _Trials(images, objective, progress)
+    trials = _Trials(sets, objective, progress)
     return _tuned(trials, trials(start), _climb(trials, start, candidates), candidates)
 
 
@@ -152,7 +163,7 @@ def _tuned(
     """Look around the best settings, and fit what confidences mean under them."""
     grid = _grid(trials, best, candidates)
     rows = [s.model_dump() | {trials.objective: score} for s, score in trials.scores.items()]
-    meaning = calibration(trials.images, best)
+    meaning = calibration(list(chain.from_iterable(trials.sets)), best)
     if trials.progress is not None:
         trials.progress(len(trials.scores), len(trials.scores))
     return Tuned(before, trials(best), best, trials.objective, rows, grid, meaning)
@@ -187,7 +198,7 @@ def tune(  # noqa: PLR0913  each is one option of the command line
 
     Args:
         model: model folder or run folder; its model.yaml is rewritten.
-        data: stores with the validation images.
+        data: stores with the validation images; they weigh alike.
         split: part of the stores to tune on.
         objective: f1 or mean_ap.
         zooms: values of predict.zoom to try besides the model's own, each with a search.
@@ -228,12 +239,14 @@ def tune(  # noqa: PLR0913  each is one option of the command line
     return tuned
 
 
-def views_of(segmenter: Segmenter, stores: Sequence[Store]) -> list[Image]:
-    """Return the views of all images of some stores, with their labels."""
+def views_of(segmenter: Segmenter, stores: Sequence[Store]) -> list[list[Image]]:
+    """Return, for each store, the views of its images, with their labels."""
     return [
-        (segmenter.views(store.image(i)), np.asarray(store.labels(i), dtype=np.int32))
+        [
+            (segmenter.views(store.image(i)), np.asarray(store.labels(i), dtype=np.int32))
+            for i in range(len(store))
+        ]
         for store in stores
-        for i in range(len(store))
     ]
 
 

@@ -1,4 +1,4 @@
-"""Ten kinds of cells for synthetic fields, and random shapes drawn from them.
+"""Eleven kinds of cells for synthetic fields, and random shapes drawn from them.
 
 A cell is a body and its processes, both made of round cones ("bones"): a segment whose radius
 changes evenly from one end to the other. Bones melt into one another, which gives the concave
@@ -231,6 +231,22 @@ MORPHOLOGIES: Mapping[str, Morphology] = {
         granules=0.65,
         nucleus=0.4,
         debris=300,
+    ),
+    "confluent": Morphology(
+        cell_type="SynConfluent",
+        radius=(8.0, 14.0),
+        elongation=(1.0, 1.9),
+        arms=(0, 1),
+        arm_length=(1.3, 2.0),
+        fillet=6.0,
+        coverage=(0.75, 1.1),
+        clustering=0.3,
+        spacing=0.6,
+        rounded=0.015,
+        edge_phase=0.2,
+        dome_phase=0.08,
+        granules=0.65,
+        nucleus=0.48,
     ),
 }
 
