@@ -16,9 +16,10 @@ from skimage.segmentation import find_boundaries
 
 from cellshed.augment import Warp, sample_warp, warp
 from cellshed.batches import Crops, collate
-from cellshed.config import AugmentSettings, Config, NormalizeSettings, parse_config
+from cellshed.config import parse_config
 from cellshed.data.store import Record
 from cellshed.normalize import normalize, scaling
+from cellshed.settings import AugmentSettings, Config, NormalizeSettings
 from cellshed.targets import encode_targets
 from timing import best_ms
 

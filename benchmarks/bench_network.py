@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cellshed.config import Config, load_config
+from cellshed.config import load_config
 from cellshed.cores import cpu_multiplies_bf16
 from cellshed.model import build_model
 from cellshed.model.blocks import upsample
@@ -21,6 +21,7 @@ from cellshed.model.dense import DenseConv
 from cellshed.model.heads import Head
 from cellshed.model.memory import keep_freed_memory
 from cellshed.model.panoptic import PanopticNet
+from cellshed.settings import Config
 from cellshed.training.losses import head_losses, loss_weights
 from timing import best_ms
 

@@ -20,7 +20,7 @@ from skimage.morphology import disk, h_maxima, remove_small_holes, remove_small_
 from skimage.segmentation import relabel_sequential, watershed
 
 from cellshed import flood, maxima
-from cellshed.config import DecodeSettings
+from cellshed.settings import DecodeSettings
 from cellshed.smooth import gaussian
 from cellshed.watershed import confidence, deep_watershed
 from timing import best_ms

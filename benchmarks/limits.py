@@ -14,13 +14,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.config import DecodeSettings, TargetsSettings
 from cellshed.data.store import open_store
 from cellshed.inference import Maps
 from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import as_scores, count
 from cellshed.predict import Segmenter, load_model
 from cellshed.scale import resize_labels
+from cellshed.settings import DecodeSettings, TargetsSettings
 from cellshed.targets import encode_targets
 from cellshed.watershed import decode
 

@@ -17,8 +17,8 @@ from cellshed.augment import (
     sample_warp,
     warp,
 )
-from cellshed.config import AugmentSettings
 from cellshed.normalize import Scaling
+from cellshed.settings import AugmentSettings
 
 STILL = AugmentSettings(rotation=0, zoom=(1, 1), flip=False)
 

@@ -9,9 +9,10 @@ import torch
 
 from cellshed.augment import sample_warp, warp
 from cellshed.batches import Crops, loader, steps_per_epoch
-from cellshed.config import Config, parse_config
+from cellshed.config import parse_config
 from cellshed.data.store import Record
 from cellshed.normalize import normalize
+from cellshed.settings import Config
 from cellshed.targets import TARGETS, encode_targets
 
 HEADS = tuple(TARGETS)

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.config import PredictSettings
 from cellshed.inference import predict_maps
+from cellshed.settings import PredictSettings
 
 
 def _shifted(x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:

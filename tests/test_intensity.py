@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from cellshed.config import AugmentSettings
 from cellshed.intensity import vary_intensity
+from cellshed.settings import AugmentSettings
 
 
 def rng(seed=0):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from cellshed.config import NormalizeSettings
 from cellshed.normalize import (
     apply_scaling,
     clip_bright,
@@ -13,6 +12,7 @@ from cellshed.normalize import (
     preprocess_mesmer,
     scaling,
 )
+from cellshed.settings import NormalizeSettings
 
 DTYPES = [np.uint8, np.int16, np.uint16, np.int32, np.float16, np.float32, np.float64]
 

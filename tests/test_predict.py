@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import cellshed
-from cellshed.config import CalibrationSettings
 from cellshed.data.store import Store
 from cellshed.engines.torch_engine import find_device
 from cellshed.metrics.calibration import calibrate
 from cellshed.model.folder import read_card, write_card
 from cellshed.predict import load_model, segment
+from cellshed.settings import CalibrationSettings
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 300), (32, 32), (100, 130), (130, 97, 1)])

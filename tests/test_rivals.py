@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cellshed import rivals
-from cellshed.config import DecodeSettings, TargetsSettings
 from cellshed.rivals import AGREEMENT, USUAL, best_cells
+from cellshed.settings import DecodeSettings, TargetsSettings
 from cellshed.targets import encode_targets
 from cellshed.watershed import decode_with_confidence
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellshed.config import DecodeSettings, ModelSettings, NormalizeSettings
 from cellshed.inference import Maps
 from cellshed.metrics.scores import score
 from cellshed.model.folder import ModelCard
 from cellshed.predict import Segmenter, load_model
 from cellshed.scale import keep_present, resize_image, resize_labels
+from cellshed.settings import DecodeSettings, ModelSettings, NormalizeSettings
 
 SIDE = 128
 

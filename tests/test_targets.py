@@ -6,8 +6,8 @@ from hypothesis.extra import numpy as nps
 from scipy import ndimage
 from skimage import measure, morphology, segmentation
 
-from cellshed.config import TargetsSettings
 from cellshed.regions import erode_edges
+from cellshed.settings import TargetsSettings
 from cellshed.targets import (
     TARGETS,
     bins,

@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 from skimage import feature, measure, morphology, segmentation
 
-from cellshed.config import DecodeSettings, TargetsSettings
+from cellshed.settings import DecodeSettings, TargetsSettings
 from cellshed.targets import encode_targets
 from cellshed.watershed import (
     confidence,

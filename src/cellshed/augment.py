@@ -11,8 +11,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.config import AugmentSettings
 from cellshed.normalize import Scaling, as_channels
+from cellshed.settings import AugmentSettings
 
 Array = NDArray[Any]
 Row = tuple[float, float, float]

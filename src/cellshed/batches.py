@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cellshed.augment import sample_warp, warp
-from cellshed.config import Config, TrainingSettings
 from cellshed.cores import usable_cores
 from cellshed.data.store import Store
 from cellshed.intensity import vary_intensity
 from cellshed.normalize import as_channels, normalize, scaling
+from cellshed.settings import Config, TrainingSettings
 from cellshed.targets import encode_targets
 
 

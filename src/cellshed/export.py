@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cellshed
-from cellshed.config import nearest
 from cellshed.data.images import list_images, read_image
 from cellshed.data.store import MANIFEST, Store, open_store
 from cellshed.engines.registry import CONVERTER, ENGINES, choose_engine, is_there
@@ -20,6 +19,7 @@ from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import COUNT_NAMES, as_scores, count
 from cellshed.model.folder import ModelCard, find_model, read_card, write_card
 from cellshed.predict import Segmenter, load_model
+from cellshed.spelling import nearest
 from cellshed.targets import TARGETS
 from cellshed.tiling import predict_tiled
 from cellshed.training.split import of_splits

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.config import PredictSettings
+from cellshed.settings import PredictSettings
 from cellshed.tiling import predict_tiled
 
 Maps = dict[str, NDArray[np.float32]]

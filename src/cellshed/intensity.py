@@ -9,7 +9,7 @@ from math import cos, exp, log, pi, sin
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.config import AugmentSettings
+from cellshed.settings import AugmentSettings
 
 Image = NDArray[np.float32]
 

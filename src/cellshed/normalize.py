@@ -11,7 +11,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.config import NormalizeSettings, with_overrides
+from cellshed.config import with_overrides
+from cellshed.settings import NormalizeSettings
 
 Image = NDArray[Any]
 EPSILON = 1e-7

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.config import nearest
 from cellshed.data.coco import coco_tree, labels_to_annotations
 from cellshed.data.images import stem, write_labels
 from cellshed.files import whole_file, write_text
 from cellshed.report.overlay import draw
 from cellshed.report.table import COLUMNS, measure
+from cellshed.spelling import nearest
 
 KINDS = ("labels", "overlay", "coco", "table")
 MADE_BY = "made_by.json"

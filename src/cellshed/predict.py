@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from cellshed.config import Config, DecodeSettings, parse_config, with_overrides
+from cellshed.config import parse_config, with_overrides
 from cellshed.engines.registry import choose_precision, network_hash, open_engine
 from cellshed.inference import Forward, Maps, predict_maps
 from cellshed.metrics.calibration import calibrate
@@ -18,6 +18,7 @@ from cellshed.model.folder import ModelCard, find_model, read_card
 from cellshed.normalize import as_channels, normalize
 from cellshed.rivals import best_cells
 from cellshed.scale import LARGEST_CHANGE, zoomed
+from cellshed.settings import Config, DecodeSettings
 from cellshed.watershed import decode_with_confidence
 
 Diameter = float | Literal["auto"] | None

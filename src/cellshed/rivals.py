@@ -13,10 +13,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cellshed.config import DecodeSettings
 from cellshed.inference import Maps
 from cellshed.metrics.overlap import overlap
 from cellshed.scale import keep_present, resize_labels
+from cellshed.settings import DecodeSettings
 from cellshed.watershed import decode_with_confidence
 
 Labels = NDArray[np.int32]  # (H, W)

@@ -13,9 +13,10 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cellshed.config import TargetsSettings, nearest
 from cellshed.distances import distance_transform
 from cellshed.regions import Labels, Pieces, as_labels, erode_edges, pieces, whole_pixels
+from cellshed.settings import TargetsSettings
+from cellshed.spelling import nearest
 
 Map = NDArray[np.float32]  # (H, W)
 Classes = NDArray[np.uint8]  # (H, W, C), one-hot

@@ -24,12 +24,13 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cellshed.config import DecodeSettings, nearest
 from cellshed.flood import watershed
 from cellshed.maxima import h_maxima, label_peaks, peak_local_max
 from cellshed.regions import connected_components, erode_edges, whole_pixels
 from cellshed.scale import keep_present
+from cellshed.settings import DecodeSettings
 from cellshed.smooth import gaussian
+from cellshed.spelling import nearest
 from cellshed.tidy import drop_small, fill_holes
 
 Map = NDArray[np.float32]  # (H, W)

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellshed.config import ModelSettings, NormalizeSettings
 from cellshed.data.store import Store
 from cellshed.engines import conversion, registry
 from cellshed.engines.registry import ENGINES, choose_engine, choose_precision, open_engine
 from cellshed.model import build_model
 from cellshed.model.folder import ModelCard, save_model
 from cellshed.predict import load_model
+from cellshed.settings import ModelSettings, NormalizeSettings
 
 SIZES = [(32, 32), (96, 64), (64, 160)]
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from cellshed.config import CalibrationSettings
 from cellshed.metrics.calibration import (
     as_rows,
     calibrate,
@@ -12,6 +11,7 @@ from cellshed.metrics.calibration import (
     hits,
     reliability,
 )
+from cellshed.settings import CalibrationSettings
 
 
 def test_bins_hold_the_means_and_the_shares() -> None:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cellshed.config import ModelSettings
 from cellshed.model import backbones, build_model, fuse, winograd
 from cellshed.model.backbones import Backbone, Entry
 from cellshed.model.fuse import FastConv
 from cellshed.model.panoptic import FusedNet, PanopticNet
+from cellshed.settings import ModelSettings
 
 
 def _net(**changes: object) -> PanopticNet:

@@ -49,7 +49,7 @@ def test_channels_of_each_level() -> None:
 
 def test_a_network_of_it_needs_no_timm() -> None:
     code = (
-        "import sys; from cellshed.config import ModelSettings;"
+        "import sys; from cellshed.settings import ModelSettings;"
         "from cellshed.model import build_model;"
         "build_model(ModelSettings(backbone='efficientnet_lite0', pretrained='none'));"
         "assert not {'timm', 'torchvision', 'torch._dynamo'} & set(sys.modules)"

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from cellshed.config import ModelSettings
 from cellshed.model import BACKBONES, PanopticNet, build_model
+from cellshed.settings import ModelSettings
 
 SMALL = {
     "pyramid_width": 16,

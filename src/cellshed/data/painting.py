@@ -7,8 +7,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cellshed.config import nearest
 from cellshed.data.rle import Runs, decode_runs
+from cellshed.spelling import nearest
 
 COVERED = 0.75
 """drop-covered leaves out a mask of which more than this share lies beneath smaller ones."""

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.config import nearest
 from cellshed.data.images import read_image
 from cellshed.data.livecell import parse_name
 from cellshed.data.npz import export_npz as write_npz
@@ -28,6 +27,7 @@ from cellshed.data.store import (
     write_manifest,
 )
 from cellshed.files import sha256, whole_folder
+from cellshed.spelling import nearest
 
 Progress = Callable[[int, int], None]
 _PRIORITY = ("test", "val", "train", "all")

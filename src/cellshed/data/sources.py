@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellshed.config import nearest
 from cellshed.data.coco_file import Duplicate
 from cellshed.data.livecell import SPLITS, known_subset, take_subset
 from cellshed.data.painting import Painted, Problem
+from cellshed.spelling import nearest
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.config import nearest
 from cellshed.files import write_text
+from cellshed.spelling import nearest
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
-from cellshed.config import nearest
 from cellshed.cores import cpu_multiplies_bf16
 from cellshed.files import sha256
 from cellshed.inference import Forward
 from cellshed.model.folder import WEIGHTS
+from cellshed.spelling import nearest
 
 ON_CPU = ("auto", "cpu")
 PRECISIONS = ("fp32", "bf16", "auto")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.config import nearest
 from cellshed.data.coco import image_masks, paint_image
 from cellshed.data.coco_file import CocoImage, read_coco
 from cellshed.data.coco_images import cell_type, image_finder, names, path_in_file
@@ -24,6 +23,7 @@ from cellshed.data.livecell import (
 )
 from cellshed.data.store import MANIFEST, Store, open_store
 from cellshed.scale import LARGEST_CHANGE, resize_labels, scaled_shape, zoomed
+from cellshed.spelling import nearest
 
 Labels = NDArray[np.integer[Any]]
 Image = NDArray[Any]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.config import CalibrationSettings
 from cellshed.metrics.overlap import Floats, overlap
+from cellshed.settings import CalibrationSettings
 
 HIT = 0.5
 _LEAST = 1e-6

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from cellshed.config import nearest
 from cellshed.model.blocks import EPSILON
 from cellshed.model.featurenet import WIDTH, FeatureNet
 from cellshed.model.litenet import LEVELS, STAGES, LiteNet
 from cellshed.model.residual import WIDTHS, ResidualNet
+from cellshed.spelling import nearest
 
 Build = Callable[[str, Sequence[str], bool], "Backbone"]
 

@@ -16,7 +16,9 @@ from pydantic import Field
 from safetensors import SafetensorError
 
 import cellshed
-from cellshed.config import (
+from cellshed.config import to_yaml, validate
+from cellshed.files import whole_file, write_text
+from cellshed.settings import (
     CalibrationSettings,
     DecodeSettings,
     ModelSettings,
@@ -24,11 +26,8 @@ from cellshed.config import (
     PredictSettings,
     Settings,
     TargetsSettings,
-    nearest,
-    to_yaml,
-    validate,
 )
-from cellshed.files import whole_file, write_text
+from cellshed.spelling import nearest
 
 if TYPE_CHECKING:
     import torch

@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cellshed.config import ModelSettings
 from cellshed.model.blocks import EPSILON, conv1x1, conv3x3, init_glorot, make_norm, upsample
 from cellshed.model.enlarge import EnlargedBatchNorm, EnlargedConv, EnlargedReluLinear
+from cellshed.settings import ModelSettings
 
 
 class Head(nn.Module):

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cellshed.config import ModelSettings, nearest
 from cellshed.model.backbones import Backbone, build_backbone
 from cellshed.model.blocks import conv1x1, init_glorot, location
 from cellshed.model.dense import use_dense_convs
@@ -14,6 +13,8 @@ from cellshed.model.fuse import fuse
 from cellshed.model.heads import Head
 from cellshed.model.pyramid import Pyramid
 from cellshed.model.weights import load_backbone_weights
+from cellshed.settings import ModelSettings
+from cellshed.spelling import nearest
 from cellshed.targets import TARGETS
 
 STRIDE = 32

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cellshed.config import ModelSettings
 from cellshed.model.blocks import conv1x1, conv3x3, init_glorot, make_norm, upsample
+from cellshed.settings import ModelSettings
 
 
 class Pyramid(nn.Module):

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from cellshed.batches import steps_per_epoch
-from cellshed.config import Config
 from cellshed.data.store import Store
 from cellshed.engines.torch_engine import find_device
 from cellshed.model.panoptic import PanopticNet, build_model
+from cellshed.settings import Config
 from cellshed.studies.plan import Run, choose
 from cellshed.training.precision import choose_precision
 from cellshed.training.split import of_splits, split_stores

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from cellshed.config import Config, DecodeSettings
 from cellshed.data.store import Store
 from cellshed.evaluation.run import SMALL
 from cellshed.metrics.mistakes import count_mistakes, link_cells
@@ -20,6 +19,7 @@ from cellshed.model.folder import read_card
 from cellshed.model.panoptic import build_model
 from cellshed.predict import Segmenter, load_model
 from cellshed.report.results import read_folder
+from cellshed.settings import Config, DecodeSettings
 from cellshed.studies.folder import RunPlace, read_task
 from cellshed.studies.plan import choose
 from cellshed.studies.tuning import search, views_of

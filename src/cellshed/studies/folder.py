@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cellshed.config import Config, validate
+from cellshed.config import validate
 from cellshed.data.store import Store, open_store
 from cellshed.files import write_text
+from cellshed.settings import Config
 from cellshed.studies.plan import Run, run_from_tree
 
 FORMAT = 1

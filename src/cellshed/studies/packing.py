@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cellshed.config import Config, load_config
+from cellshed.config import load_config
 from cellshed.data.store import Store
 from cellshed.evaluation import evaluate
 from cellshed.files import write_text
@@ -23,6 +23,7 @@ from cellshed.predict import load_model
 from cellshed.report import figures
 from cellshed.report.drawing import save
 from cellshed.report.model_card import model_card
+from cellshed.settings import Config
 from cellshed.studies.recipes import Part, Recipe, prepare_sets, read_recipe, stages
 from cellshed.studies.tuning import tune
 from cellshed.training.loop import Listener, train

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cellshed.config import Config, parse_config, to_yaml
+from cellshed.config import parse_config, to_yaml
 from cellshed.data.store import Record, Store
+from cellshed.settings import Config
 
 SPLITS = ("train", "val", "test")
 SHARES = (0.7, 0.1, 0.2)

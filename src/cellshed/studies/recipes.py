@@ -10,11 +10,13 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
-from cellshed.config import Fraction, Settings, nearest, validate
+from cellshed.config import validate
 from cellshed.data.prepare import prepare
 from cellshed.data.store import MANIFEST, Store, open_store
 from cellshed.data.synthetic import MORPHOLOGIES, write_synthetic
 from cellshed.files import write_text
+from cellshed.settings import Fraction, Settings
+from cellshed.spelling import nearest
 from cellshed.studies.labelling import label_images
 
 RECIPES = "models.yaml"

@@ -9,10 +9,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from cellshed.config import Config, load_config, nearest
+from cellshed.config import load_config
 from cellshed.data.store import Store, open_store
 from cellshed.files import write_text
 from cellshed.report.study_page import write_study_page
+from cellshed.settings import Config
+from cellshed.spelling import nearest
 from cellshed.studies.folder import RunPlace, describe_stores, task_of
 from cellshed.studies.paper import STUDIES
 from cellshed.studies.plan import SPLITS, Context, Run

@@ -12,8 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from cellshed.config import Config
 from cellshed.data.store import Store, open_store
+from cellshed.settings import Config
 from cellshed.studies.folder import RunPlace, describe_stores, task_of
 from cellshed.studies.plan import Part, Run
 from cellshed.studies.pools import Pool

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.config import CalibrationSettings, DecodeSettings, nearest, with_overrides
+from cellshed.config import with_overrides
 from cellshed.cores import usable_cores
 from cellshed.data.store import Store, open_store
 from cellshed.files import whole_file
@@ -32,6 +32,8 @@ from cellshed.predict import Segmenter, load_model
 from cellshed.report.drawing import save
 from cellshed.report.study_figures import heat_map
 from cellshed.rivals import best_cells
+from cellshed.settings import CalibrationSettings, DecodeSettings
+from cellshed.spelling import nearest
 from cellshed.training.split import of_splits
 
 Progress = Callable[[int, int], None]

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellshed.config import CalibrationSettings, Config, Settings, with_overrides
+from cellshed.config import with_overrides
 from cellshed.model.folder import ModelCard, load_weights, read_card
 from cellshed.model.panoptic import PanopticNet
+from cellshed.settings import CalibrationSettings, Config, Settings
 
 _SECTIONS = ("model", "normalize", "targets", "decode", "predict")
 

@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from cellshed.batches import Batch
-from cellshed.config import Config
 from cellshed.model.panoptic import PanopticNet, build_model
+from cellshed.settings import Config
 from cellshed.training.initial import take_weights
 from cellshed.training.losses import head_losses, loss_weights, taught_losses
 from cellshed.training.optimizers import AveragedWeights, build_optimizer, clip_gradients

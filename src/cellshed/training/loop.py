@@ -12,13 +12,14 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 
 from cellshed.batches import Batch, loader, steps_per_epoch
-from cellshed.config import Config, load_config
+from cellshed.config import load_config
 from cellshed.data.diameters import median_diameter
 from cellshed.data.store import Store, open_store
 from cellshed.engines.torch_engine import find_device
 from cellshed.model.folder import ModelCard, find_model, read_card, save_model
 from cellshed.model.memory import keep_freed_memory
 from cellshed.normalize import fit
+from cellshed.settings import Config
 from cellshed.training.initial import calibration_left, inherited, settings_from
 from cellshed.training.learner import Learner
 from cellshed.training.optimizers import learning_rate

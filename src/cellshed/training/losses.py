@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cellshed.config import TrainingSettings, nearest
+from cellshed.settings import TrainingSettings
+from cellshed.spelling import nearest
 from cellshed.targets import TARGETS
 
 DEFAULT_WEIGHTS = {"mse": 1.0, "cross_entropy": 0.01}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cellshed.config import TrainingSettings
+from cellshed.settings import TrainingSettings
 
 WITHOUT_DECAY = ("keras-adam",)
 """Optimisers that know no weight decay."""

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from cellshed.config import Config, load_config, to_yaml
+from cellshed.config import load_config, to_yaml
 from cellshed.files import whole_file, write_text
+from cellshed.settings import Config
 
 Row = dict[str, float]
 _MAY_CHANGE = ("training.epochs", "training.max_minutes", "training.patience")

@@ -5,10 +5,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cellshed.config import TrainingSettings
 from cellshed.data.shares import deal
 from cellshed.data.store import Store
 from cellshed.data.window import Window
+from cellshed.settings import TrainingSettings
 
 FEW = 5
 """With fewer images to train on and none to choose by, a part of each is held back instead."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cellshed.config import Config
 from cellshed.model.folder import ModelCard, find_model, load_network, read_card
+from cellshed.settings import Config
 
 _ALIKE = ("normalize", "targets")
 """Sections of the settings in which teachers and pupil have to agree: what they see, and say."""

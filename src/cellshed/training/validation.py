@@ -7,13 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cellshed.config import Config
 from cellshed.data.store import Store
 from cellshed.engines.torch_engine import over_arrays
 from cellshed.inference import Maps, predict_maps
 from cellshed.metrics.scores import score
 from cellshed.normalize import normalize
 from cellshed.scale import resize_labels, zoomed
+from cellshed.settings import Config
 from cellshed.targets import TARGETS, encode_targets
 from cellshed.training.losses import head_losses, loss_weights
 from cellshed.training.run import Row

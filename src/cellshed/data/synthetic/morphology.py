@@ -8,7 +8,7 @@ webs between the processes of a spread cell.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cellshed.config import nearest
+from cellshed.spelling import nearest
 
 Range = tuple[float, float]
 

@@ -1,0 +1,11 @@
+"""Unknown names come with a remedy."""
+
+from cellshed.spelling import nearest
+
+
+def test_nearest_lists_all_when_nothing_is_near() -> None:
+    assert nearest("zzz", ["b", "a"]) == "known: a, b"
+
+
+def test_nearest_offers_what_is_spelled_alike_in_any_case() -> None:
+    assert nearest("otsu-Mask", ["OTSU-MASK", "other"]) == "did you mean 'OTSU-MASK'?"
