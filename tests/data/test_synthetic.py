@@ -86,6 +86,17 @@ def test_cells_of_a_mixed_field_differ_most_in_size():
     assert spread_of_areas("mixed") > max(map(spread_of_areas, others))
 
 
+def test_a_confluent_field_leaves_hardly_any_ground_and_faint_borders():
+    def border_over_inside(morphology):
+        image, labels = synthetic_field(3, morphology, (260, 340))
+        inner = ndimage.minimum_filter(labels, 3) == ndimage.maximum_filter(labels, 3)
+        return (labels > 0).mean(), image[~inner & (labels > 0)].mean() - image[inner].mean()
+
+    confluent, sheet = border_over_inside("confluent"), border_over_inside("sheet")
+    assert confluent[0] > 0.8
+    assert 0 < confluent[1] < sheet[1]
+
+
 def test_field_without_cells_has_no_contrast_but_noise():
     image = phase_contrast(np.zeros((40, 40), np.float32))
     assert np.abs(image).max() < 1e-5
