@@ -33,7 +33,7 @@ def export(
 
 def tune(
     model: Annotated[str, typer.Argument(help="Model folder or run folder; it is rewritten.")],
-    data: Annotated[list[Path], typer.Option(help="A store; repeat for several.")],
+    data: Annotated[list[Path], typer.Option(help="A store; several weigh alike.")],
     split: Annotated[str, typer.Option(help="Split to tune on.")] = "val",
     objective: Annotated[str, typer.Option(help="f1 (at IoU 0.5) or mean_ap.")] = "f1",
     zoom: Annotated[
