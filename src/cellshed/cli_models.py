@@ -1,6 +1,5 @@
 """The verbs about models: tune, export, pack and models. Heavy imports stand inside."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -86,9 +85,9 @@ def pack(
     ] = None,
 ) -> None:
     """Make a model to ship by its recipe: prepare, train, tune, score, write its card."""
-    from cellshed.console import say, training_display
-    from cellshed.studies.packing import make_model
+    from cellshed.console import bar, say, training_display
+    from cellshed.studies.packing import Display, make_model
 
-    with training_display() if run is None else nullcontext() as progress:
-        packed = make_model(name, recipes, data, work, out, run=run, say=say, progress=progress)
+    display = Display(say, training_display, bar)
+    packed = make_model(name, recipes, data, work, out, run=run, display=display)
     say(f"{packed}: packed; its card is {packed / 'card.md'}")

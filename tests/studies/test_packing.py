@@ -1,6 +1,8 @@
 """Packing: a recipe becomes a model folder with its card; a run by other settings is refused."""
 
 from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +57,20 @@ def test_a_recipe_becomes_a_model_with_its_card(
 ) -> None:
     work, out = tmp_path / "work", tmp_path / "models"
     told: list[str] = []
-    made = make_model("tiny", recipes, tiny_livecell.parent, work, out, say=told.append)
+    bars: list[str] = []
+    steps: list[tuple[int, int]] = []
+
+    def bar(step: str) -> nullcontext[Callable[[int, int], None]]:
+        bars.append(step)
+        return nullcontext(lambda done, total: steps.append((done, total)))
+
+    display = packing.Display(say=told.append, bar=bar)
+    made = make_model("tiny", recipes, tiny_livecell.parent, work, out, display=display)
     assert made == out / "tiny"
+    assert told[:2] == ["preparing the image sets", f"training into {work / 'runs' / 'tiny'}"]
+    assert bars[:3] == ["tuning", "scoring", "scoring"]
+    assert bars[3:5] == ["livecell, 0.5 times", "livecell, 0.5 times, told"]
+    assert all(0 < done <= total for done, total in steps)
     card = read_card(made)
     assert (card.name, card.summary, card.licence) == ("tiny", "Drawn cells.", "BSD-3-Clause")
     assert set(card.scores["test"]) == {"livecell", "shown"}

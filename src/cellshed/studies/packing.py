@@ -8,6 +8,8 @@ on val, and scores them on each set's test images.
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from cellshed.report.drawing import save
 from cellshed.report.model_card import model_card
 from cellshed.settings import Config
 from cellshed.studies.recipes import Part, Recipe, prepare_sets, read_recipe, stages
-from cellshed.studies.tuning import tune
+from cellshed.studies.tuning import Progress, tune
 from cellshed.training.loop import Listener, train
 from cellshed.training.run import read_environment
 
@@ -40,6 +42,21 @@ LARGEST = 12_000_000
 """Bytes of the weights file that may ship."""
 
 
+@dataclass(frozen=True)
+class Display:
+    """Where making a model tells what it does; nowhere unless told so."""
+
+    say: Callable[[str], None] = lambda _: None
+    """Told of each step."""
+    training: Callable[[], AbstractContextManager[Listener | None]] = nullcontext
+    """Opens what `train` reports to."""
+    bar: Callable[[str], AbstractContextManager[Progress | None]] = lambda _: nullcontext()
+    """Opens what a long step of some name reports (done, in all) to."""
+
+
+SILENT = Display()
+
+
 def make_model(  # noqa: PLR0913  each is one option of the command line
     name: str,
     recipes: str | Path,
@@ -48,8 +65,7 @@ def make_model(  # noqa: PLR0913  each is one option of the command line
     out: str | Path,
     *,
     run: str | Path | None = None,
-    say: Callable[[str], None] = lambda _: None,
-    progress: Listener | None = None,
+    display: Display = SILENT,
 ) -> Path:
     """Make a model by its recipe, or pack one that a run has made by it, and write its folder.
 
@@ -62,18 +78,18 @@ def make_model(  # noqa: PLR0913  each is one option of the command line
         work: folder for stores, run and scores.
         out: folder of models; OUT/NAME is replaced once the new one is whole.
         run: run folder to pack, made with the recipe's settings; None: train.
-        say: told what is being done.
-        progress: as of `train`.
+        display: where it tells what it does.
 
     Raises:
         ValueError: something about the recipe, the sets or the run, with the remedy.
     """
     recipe = read_recipe(recipes, name)
     work = Path(work)
+    say = display.say
     say("preparing the image sets")
     list(prepare_sets(recipe, Path(data), work))  # a missing folder shows before hours of training
     if run is None:
-        run = _train(name, Path(recipes), Path(data), work, say, progress)
+        run = _train(name, Path(recipes), Path(data), work, display)
     else:
         _check_run(Path(run), load_config(Path(recipes) / recipe.settings))
     parts = list(prepare_sets(recipe, Path(data), work))
@@ -85,14 +101,15 @@ def make_model(  # noqa: PLR0913  each is one option of the command line
     packed = work / name
     say("tuning on val, with weights in half precision")
     _halve(Path(run), packed, name, recipe, _origin(Path(run), name, Path(recipes), parts))
-    _tune(packed, recipe, parts)
+    _tune(packed, recipe, parts, display)
     scores = {}
     for part in parts:
         if part.settings.use != "train":
             say(f"scoring {part.name}, test images")
-            scores[part.name] = _score(part, packed, work)
+            scores[part.name] = _score(part, packed, work, display)
     say("scoring test images of other sizes")
-    sizes = {part.name: _at_scales(part, packed, work) for part in parts if _is_learned(part)}
+    learned = [part for part in parts if _is_learned(part)]
+    sizes = {part.name: _at_scales(part, packed, work, display) for part in learned}
     _write_card(packed, recipe, scores, sizes, work)
     size = (packed / "model.safetensors").stat().st_size
     if size > LARGEST:
@@ -100,43 +117,35 @@ def make_model(  # noqa: PLR0913  each is one option of the command line
     return _replace(packed, Path(out) / name)
 
 
-def _train(
-    name: str,
-    recipes: Path,
-    data: Path,
-    work: Path,
-    say: Callable[[str], None],
-    progress: Listener | None,
-) -> Path:
+def _train(name: str, recipes: Path, data: Path, work: Path, display: Display) -> Path:
     """Train by a recipe and those that it builds on, in turn; return the last run folder."""
     runs = work / "runs"
-    labeller = partial(_labeller, recipes, data, work, say)
+    labeller = partial(_labeller, recipes, data, work, display)
     for stage, recipe in stages(name, recipes).items():
         parts = prepare_sets(recipe, data, work, labeller)
         learned = [part.store for part in parts if part.settings.use != "test"]
         config = load_config(recipes / recipe.settings)
-        say(f"training into {runs / stage}")
-        resume = (runs / stage / "config.yaml").is_file()
-        start = runs / recipe.init if recipe.init else None
-        train(
-            config,
-            learned,
-            runs / stage,
-            resume=resume,
-            init=start,
-            teachers=[runs / other for other in recipe.teachers],
-            progress=progress,
-        )
+        display.say(f"training into {runs / stage}")
+        with display.training() as listener:
+            train(
+                config,
+                learned,
+                runs / stage,
+                resume=(runs / stage / "config.yaml").is_file(),
+                init=runs / recipe.init if recipe.init else None,
+                teachers=[runs / other for other in recipe.teachers],
+                progress=listener,
+            )
     return runs / name
 
 
-def _labeller(recipes: Path, data: Path, work: Path, say: Callable[[str], None], name: str) -> Path:
+def _labeller(recipes: Path, data: Path, work: Path, display: Display, name: str) -> Path:
     """Return the model of a run that has ended, tuned, to label images for the next."""
     packed = work / "labellers" / name
-    say(f"tuning {name}, which labels images for the next")
+    display.say(f"tuning {name}, which labels images for the next")
     recipe = read_recipe(recipes, name)
     _halve(work / "runs" / name, packed, name, recipe, {})
-    _tune(packed, recipe, list(prepare_sets(recipe, data, work)))
+    _tune(packed, recipe, list(prepare_sets(recipe, data, work)), display)
     return packed
 
 
@@ -196,8 +205,10 @@ def _halve(run: Path, packed: Path, name: str, recipe: Recipe, origin: Mapping[s
     save_model(packed, read_weights(best), card, half=True)
 
 
-def _tune(packed: Path, recipe: Recipe, parts: Sequence[Part]) -> None:
-    tune(packed, [_tuned_on(part) for part in parts if _is_learned(part)], zooms=recipe.zooms)
+def _tune(packed: Path, recipe: Recipe, parts: Sequence[Part], display: Display) -> None:
+    stores = [_tuned_on(part) for part in parts if _is_learned(part)]
+    with display.bar("tuning") as progress:
+        tune(packed, stores, zooms=recipe.zooms, progress=progress)
 
 
 def _tuned_on(part: Part) -> Store:
@@ -209,9 +220,11 @@ def _tuned_on(part: Part) -> Store:
     )
 
 
-def _score(part: Part, packed: Path, work: Path) -> Scores:
+def _score(part: Part, packed: Path, work: Path, display: Display) -> Scores:
     out = work / "scores" / part.name
-    return evaluate(part.store, load_model(packed), out, split="test", gallery=1)
+    model = load_model(packed)
+    with display.bar("scoring") as progress:
+        return evaluate(part.store, model, out, split="test", gallery=1, progress=progress)
 
 
 def _is_learned(part: Part) -> bool:
@@ -219,17 +232,26 @@ def _is_learned(part: Part) -> bool:
     return part.settings.use == "all"
 
 
-def _at_scales(part: Part, packed: Path, work: Path) -> list[Sizes]:
+def _at_scales(part: Part, packed: Path, work: Path, display: Display) -> list[Sizes]:
     """Return object F1 on enlarged and reduced test images, diameter untold and told."""
     model = load_model(packed)
     trained = model.card.data["cell_diameter"]
-    rows = []
+    rows: list[Sizes] = []
     for scale in SCALES:
         row = {"scale": scale}
+        out = work / "scores" / f"{part.name}-x{scale:g}"
         for key, told in (("f1", None), ("f1_diameter", scale * trained)):
-            out = work / "scores" / f"{part.name}-x{scale:g}"
-            segmenter = model.with_diameter(told)
-            found = evaluate(part.store, segmenter, out, split="test", scale=scale, gallery=0)
+            named = f"{part.name}, {scale:g} times" + (", told" if told else "")
+            with display.bar(named) as progress:
+                found = evaluate(
+                    part.store,
+                    model.with_diameter(told),
+                    out,
+                    split="test",
+                    scale=scale,
+                    gallery=0,
+                    progress=progress,
+                )
             row[key] = _headline(found)["f1"]
         rows.append(row)
     return rows
