@@ -1,9 +1,9 @@
 """The decoder's thresholds and what confidences mean, from the maps of the validation images.
 
 The network runs once per image; then settings are tried on its maps alone. The search goes along
-one setting at a time (two that only help together in pairs), over and over until none of them helps
-any more, and ends with a grid of the two thresholds that matter most, from which the sensitivity
-can be seen. Image sets weigh alike, however many images each has, so that a large one doesn't
+one setting at a time (two that only help together in pairs), first over all candidates, then over
+those near the best, again and again until none helps any more. It ends with a grid of the two
+thresholds that matter most, from which the sensitivity can be seen. Image sets weigh alike, however many images each has, so that a large one doesn't
 settle what suits the others. The confidences of the cells that the chosen settings find are then
 calibrated.
 """
@@ -54,6 +54,8 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
 """What is tried for each setting, in this order."""
 TOGETHER = ("edge_weight", "interior_threshold")
 """More edge lifts the interior, so that its threshold has to follow."""
+REACH = 2
+"""From the second round on, candidates so many places away from the best are tried."""
 GRID = ("maxima_threshold", "interior_threshold")
 OBJECTIVES = ("f1", "mean_ap")
 
@@ -143,7 +145,7 @@ def search(
 def _climb(
     trials: _Trials, start: DecodeSettings, candidates: Mapping[str, Iterable[float]]
 ) -> DecodeSettings:
-    """Return the settings that no single step betters."""
+    """Return the settings that no step of at most REACH places betters."""
     steps = list(chain.from_iterable(_steps(candidates)))
     trials.expected = 2 * len(steps)
     best, improved = start, True
@@ -153,7 +155,20 @@ def _climb(
             rival = with_overrides(best, change, "decode")
             if trials(rival) > trials(best):
                 best, improved = rival, True
+        steps = list(chain.from_iterable(_steps(_near(best, candidates))))
     return best
+
+
+def _near(
+    best: DecodeSettings, candidates: Mapping[str, Iterable[float]]
+) -> dict[str, tuple[float, ...]]:
+    """Return the candidates, in order of size, that are within REACH places of the best's."""
+    near = {}
+    for name, values in candidates.items():
+        ordered = sorted(values)
+        place = int(np.argmin(np.abs(np.array(ordered) - getattr(best, name))))
+        near[name] = tuple(ordered[max(0, place - REACH) : place + REACH + 1])
+    return near
 
 
 def _tuned(
