@@ -3,9 +3,9 @@
 The network runs once per image; then settings are tried on its maps alone. The search goes along
 one setting at a time (two that only help together in pairs), first over all candidates, then over
 those near the best, again and again until none helps any more. It ends with a grid of the two
-thresholds that matter most, from which the sensitivity can be seen. Image sets weigh alike, however many images each has, so that a large one doesn't
-settle what suits the others. The confidences of the cells that the chosen settings find are then
-calibrated.
+thresholds that matter most, from which the sensitivity can be seen. Image sets weigh alike, however
+many images each has, so that a large one doesn't settle what suits the others. The confidences of
+the cells that the chosen settings find are then calibrated.
 """
 
 import csv
