@@ -254,7 +254,7 @@ class PredictSettings(Settings):
     borders between small cells need more than 1; the cost grows with its square."""
     scales: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0,)
     """Scales, beside `zoom`, at which an image is shown; cells found at each compete, the surest
-    win. `[1, 0.75, 1.3]` finds large and small cells better, at three times the cost."""
+    win. `[1, 0.75]` finds cells of more sizes, at one and a half times the cost."""
     mirrors: bool = False
     """Average the maps over each tile and its three mirror images: better, at four times the
     cost."""
