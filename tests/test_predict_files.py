@@ -13,7 +13,7 @@ from cellshed.data.images import read_labels
 from cellshed.inference import Maps
 from cellshed.model.folder import load_network, save_model
 from cellshed.predict import load_model
-from cellshed.predict_files import predict_files
+from cellshed.predict_files import Summary, predict_files
 
 
 @pytest.fixture
@@ -46,6 +46,20 @@ def test_all_formats_end_in_labels_of_the_image_size(
     np.testing.assert_array_equal(
         read_labels(out / "labels" / "a.tif"), read_labels(out / "labels" / "b.tif")
     )
+
+
+def test_images_without_a_cell_are_told(images: Path, tiny_model: Path, tmp_path: Path) -> None:
+    blank = tmp_path / "blank.png"
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(blank)
+    strict = load_model(tiny_model).with_changes(["decode.small_objects_threshold=100000"])
+    summary = predict_files([images / "a.png", blank], tmp_path / "none", model=strict)
+    assert summary.empty == summary.done
+    assert summary.text().startswith("2 images segmented, 0 cells")
+    (line,) = summary.warnings()
+    assert line.startswith("no cell found in 2 of 2 images")
+    assert "--diameter" in line
+    assert Summary(done=[blank], cells=1).text() == "1 image segmented, 1 cell"
+    assert Summary(done=[blank], cells=1).warnings() == []
 
 
 def test_what_is_there_is_skipped_unless_told_otherwise(

@@ -261,8 +261,8 @@ def predict(
             overwrite=overwrite,
             progress=progress,
         )
-    for path, reason in summary.failed:
-        warn(f"{path}: {reason}")
+    for line in summary.warnings():
+        warn(line)
     say(f"{out}: {summary.text()}")
     if summary.failed:
         raise typer.Exit(1)

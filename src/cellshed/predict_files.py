@@ -37,12 +37,14 @@ class Summary:
     done: list[Path] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    empty: list[Path] = field(default_factory=list)
+    """Those done in which no cell was found."""
     cells: int = 0
     seconds: float = 0.0
 
     def text(self) -> str:
         """Return one line for people."""
-        parts = [f"{len(self.done)} images segmented, {self.cells:,} cells"]
+        parts = [f"{_number(len(self.done), 'image')} segmented", _number(self.cells, "cell")]
         if self.done and self.seconds:
             parts.append(f"{len(self.done) / self.seconds:.2f} images a second")
         if self.skipped:
@@ -50,6 +52,21 @@ class Summary:
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
         return ", ".join(parts)
+
+    def warnings(self) -> list[str]:
+        """Return what people should know beside, one line each."""
+        lines = [f"{path}: {reason}" for path, reason in self.failed]
+        if self.empty:
+            lines.append(
+                f"no cell found in {len(self.empty)} of {_number(len(self.done), 'image')}, "
+                f"{self.empty[0]} for one: if there are any, try --diameter PIXELS, another "
+                "--model (cellshed models), or --set decode.confidence_threshold=0"
+            )
+        return lines
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 def predict_files(  # noqa: PLR0913  each is one option of the command line
@@ -101,6 +118,8 @@ def predict_files(  # noqa: PLR0913  each is one option of the command line
         else:
             summary.done.append(path)
             summary.cells += result
+            if result == 0:
+                summary.empty.append(path)
         if progress is not None:
             progress(len(summary.done) + len(summary.failed), len(todo))
     summary.seconds = time.monotonic() - began
