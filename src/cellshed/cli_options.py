@@ -29,6 +29,6 @@ Precision = Annotated[
 ]
 Fast = Annotated[
     bool,
-    typer.Option("--fast", help="Show images at one scale: a third of the time, a little worse."),
+    typer.Option("--fast", help="Show images at one scale: faster, a little worse."),
 ]
 Engine = Annotated[str, typer.Option(help="auto, torch, onnx or openvino.")]
