@@ -59,7 +59,7 @@ class Summary:
         if self.empty:
             lines.append(
                 f"no cell found in {len(self.empty)} of {_number(len(self.done), 'image')}, "
-                f"{self.empty[0]} for one: if there are any, try --diameter PIXELS, another "
+                f"first {self.empty[0]}: if there are any, try --diameter PIXELS, another "
                 "--model (cellshed models), or --set decode.confidence_threshold=0"
             )
         return lines

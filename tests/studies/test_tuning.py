@@ -11,7 +11,7 @@ from cellshed.data.store import Store
 from cellshed.model.folder import read_card
 from cellshed.predict import load_model
 from cellshed.settings import DecodeSettings, TargetsSettings
-from cellshed.studies.tuning import search, tune, views_of
+from cellshed.studies.tuning import CANDIDATES, TOGETHER, search, tune, views_of
 from cellshed.targets import encode_targets
 from cellshed.training.loop import train
 from cellshed.training.split import of_splits
@@ -37,6 +37,18 @@ def test_it_recovers_from_thresholds_that_lose_all_cells() -> None:
     assert tuned.before == 0.0
     assert tuned.after == 1.0
     assert tuned.decode.maxima_threshold < 1.0
+
+
+def test_after_the_first_round_only_neighbours_of_the_best_are_tried() -> None:
+    labels = _discs()
+    start = DecodeSettings(small_objects_threshold=9000)  # mended late, so that a round follows
+    tuned = search([[([_maps(labels)], labels)]], start)
+    assert (tuned.before, tuned.after) == (0.0, 1.0)
+    pairs = len(CANDIDATES["edge_weight"]) * len(CANDIDATES["interior_threshold"])
+    alone = sum(len(v) for name, v in CANDIDATES.items() if name not in TOGETHER)
+    later = tuned.trials[1 + pairs + alone :]
+    assert later
+    assert {row["edge_weight"] for row in later} <= {0.0, 0.3, 0.45}
 
 
 def test_it_keeps_settings_that_cannot_be_bettered() -> None:
