@@ -13,15 +13,21 @@ from cellshed.settings import AugmentSettings
 
 Image = NDArray[np.float32]
 
+DEFOCUS = 2.5
+"""Gaussian sigma, in pixels, of what lies out of focus."""
+STEEPNESS = 5.0
+"""How fast focus is lost across a crop: from a tenth to nine tenths in under half of it."""
+
 
 def vary_intensity(rng: np.random.Generator, settings: AugmentSettings, image: Image) -> Image:
     """Return a normalised image with its intensities changed at random.
 
-    In this order: gamma, relief and shade, each if asked for; blur; contrast and brightness; noise.
+    In this order: gamma, relief, shade and defocus, each if asked for; blur; contrast and
+    brightness; noise.
 
     Args:
-        rng: source of chance. Four draws are taken, one for gamma, two each for relief and shade
-            if they are asked for, and one per value for noise.
+        rng: source of chance. Four draws are taken, one for gamma, two each for relief and shade,
+            three for defocus if they are asked for, and one per value for noise.
         settings: how far each goes.
         image: (S, S, C) float32, normalised; not changed.
     """
@@ -33,6 +39,8 @@ def vary_intensity(rng: np.random.Generator, settings: AugmentSettings, image: I
         image = _light_from_aside(image, share, _angle(rng))
     if settings.shade:
         image = _darken_one_side(image, rng.random() * settings.shade, _angle(rng))
+    if settings.defocus:
+        image = _defocus_one_side(image, rng.random() * settings.defocus, _angle(rng), rng.random())
     if settings.blur:
         image = _smooth(image, blur * settings.blur)
     if settings.contrast or settings.brightness:
@@ -77,11 +85,33 @@ def _light_from_aside(image: Image, share: float, angle: float) -> Image:
 
 def _darken_one_side(image: Image, strength: float, angle: float) -> Image:
     """Add a ramp from -strength to strength standard deviations across the image."""
-    ramp = np.linspace(-1, 1, image.shape[0], dtype=np.float32)
-    across = ramp[:, None] * sin(angle) + ramp * cos(angle)
     spread = np.float32(strength) * image.std((0, 1))
-    shaded: Image = image + (across / np.abs(across).max())[:, :, None].astype(np.float32) * spread
+    shaded: Image = image + _ramp(image.shape[0], angle) * spread
     return shaded
+
+
+def _defocus_one_side(image: Image, share: float, angle: float, middle: float) -> Image:
+    """Take a share of the detail from one side, as where a dish is tilted or the cells lie deeper.
+
+    Args:
+        image: (S, S, C).
+        share: how much of what a Gaussian of DEFOCUS pixels removes is taken.
+        angle: direction of that side.
+        middle: in 0..1; where across the image half of the share is taken.
+    """
+    lost = np.float32(share) / (
+        1 + np.exp(-STEEPNESS * (_ramp(image.shape[0], angle) - 2 * middle + 1))
+    )
+    blurred: Image = image + lost * (_smooth(image, DEFOCUS) - image)
+    return blurred
+
+
+def _ramp(size: int, angle: float) -> Image:
+    """Return (S, S, 1) rising in one direction from -1 to 1, those in two opposite corners or sides."""
+    ramp = np.linspace(-1, 1, size, dtype=np.float32)
+    across = ramp[:, None] * sin(angle) + ramp * cos(angle)
+    steep: Image = (across / np.abs(across).max())[:, :, None].astype(np.float32)
+    return steep
 
 
 def _with_spread_of(image: Image, changed: NDArray[np.floating]) -> Image:

@@ -134,6 +134,8 @@ class AugmentSettings(Settings):
     or differential interference contrast shows it; half of the crops stay as they are."""
     shade: Annotated[float, Field(ge=0)] = 0.0
     """Largest brightening of one side and darkening of the other, in standard deviations."""
+    defocus: Fraction = 0.0
+    """Largest share of its detail that one side loses, as where it lies out of focus."""
 
     @model_validator(mode="after")
     def _zoom_in_order(self) -> Self:
