@@ -19,6 +19,12 @@ def texture(seed=0, size=64):
     return (2 * image + 5).astype(np.float32)
 
 
+def halves(image):
+    """Upper, lower, left and right half."""
+    middle = len(image) // 2
+    return image[:middle], image[middle:], image[:, :middle], image[:, middle:]
+
+
 def test_settings_of_zero_change_nothing():
     image = rng().normal(size=(16, 16, 1)).astype(np.float32)
     np.testing.assert_array_equal(vary_intensity(rng(), AugmentSettings(), image), image)
@@ -125,3 +131,36 @@ def test_an_image_without_any_contrast_stays_so(change):
     image = np.full((16, 16, 1), 3, np.float32)
     changed = vary_intensity(rng(2), AugmentSettings(**change), image)
     np.testing.assert_allclose(changed, image, atol=1e-5)
+
+
+def test_defocus_takes_detail_from_one_side_and_leaves_the_other():
+    noise = rng().normal(size=(96, 96, 1)).astype(np.float32)
+    before = noise.copy()
+    lost, contrast = [], []
+    for seed in range(60):
+        soft = vary_intensity(rng(seed), AugmentSettings(defocus=0.8), noise)
+        assert soft.dtype == np.float32
+        kept = [half.std() for half in halves(soft)]
+        lost.append(1 - min(kept))
+        contrast.append(max(kept) - min(kept))
+    assert 0.6 < max(lost) <= 0.8
+    assert min(lost) < 0.1
+    assert max(contrast) > 0.3
+    np.testing.assert_array_equal(noise, before)
+
+
+def test_defocus_leaves_what_is_smooth():
+    row, column = np.mgrid[:64, :64] / 63
+    slope = (row + column)[:, :, None].astype(np.float32)
+    for seed in range(10):
+        soft = vary_intensity(rng(seed), AugmentSettings(defocus=1.0), slope)
+        np.testing.assert_allclose(soft[12:-12, 12:-12], slope[12:-12, 12:-12], atol=0.01)
+
+
+def test_defocus_comes_from_every_side():
+    noise = rng().normal(size=(96, 96, 1)).astype(np.float32)
+    softest = set()
+    for seed in range(60):
+        soft = vary_intensity(rng(seed), AugmentSettings(defocus=1.0), noise)
+        softest.add(int(np.argmin([half.std() for half in halves(soft)])))
+    assert softest == {0, 1, 2, 3}

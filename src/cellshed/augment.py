@@ -4,6 +4,7 @@ Targets are computed from the warped labels afterwards, so that distances are ri
 """
 
 from dataclasses import dataclass
+from functools import cache
 from math import exp, log
 from typing import Any, Literal
 
@@ -17,6 +18,10 @@ from cellshed.settings import AugmentSettings
 Array = NDArray[Any]
 Row = tuple[float, float, float]
 
+BEND_SPACING = 40
+"""Pixels of a crop between the places whose displacements are drawn."""
+_STRAIGHT = np.empty((2, 0, 0), np.float32)
+
 
 @dataclass(frozen=True)
 class Warp:
@@ -27,6 +32,9 @@ class Warp:
     fill: Literal["reflect", "nearest"] = "reflect"
     """What lies outside of the source. reflect: its mirror image about the outermost pixels, so
     that image and labels go on alike. nearest: its outermost pixels, smeared outwards."""
+    bend: NDArray[np.float32] | None = None
+    """(2, S, S): how far aside each pixel looks, along the result's rows and columns, in its
+    pixels; None: nowhere."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,12 @@ class Pose:
         return rotation @ np.diag(signs / np.array(self.zoom))
 
 
-def place(pose: Pose, centre: tuple[float, float], size: int) -> Warp:
+def place(
+    pose: Pose,
+    centre: tuple[float, float],
+    size: int,
+    bend: NDArray[np.float32] | None = None,
+) -> Warp:
     """Return the warp that puts a point of the source into the middle of a crop.
 
     Args:
@@ -58,6 +71,7 @@ def place(pose: Pose, centre: tuple[float, float], size: int) -> Warp:
         centre: (row, column) of the source. If the crop moves pixels onto pixels (zoom 1 and
             quarter turns), it is shifted by less than a pixel so that none is interpolated.
         size: side of the crop in pixels.
+        bend: see Warp.
     """
     axes = pose.axes()
     corner = np.array(centre) - axes @ np.full(2, (size - 1) / 2)
@@ -65,7 +79,7 @@ def place(pose: Pose, centre: tuple[float, float], size: int) -> Warp:
         corner = np.floor(corner + 1e-9)
     (a, b), (c, d) = axes.tolist()
     row, column = corner.tolist()
-    return Warp(((a, b, row), (c, d, column)))
+    return Warp(((a, b, row), (c, d, column)), bend=bend)
 
 
 def sample_warp(
@@ -77,8 +91,8 @@ def sample_warp(
     lies within the source; along an axis where there is none, its centre is the source's.
 
     Args:
-        rng: source of chance; a fixed number of draws is taken from it.
-        settings: ranges of rotation, zoom, stretch and flips.
+        rng: source of chance; a fixed number of draws is taken from it, more if it is to bend.
+        settings: ranges of rotation, zoom, stretch and flips, and how far it bends.
         shape: (height, width) of the source.
         size: side of the crop in pixels.
     """
@@ -87,7 +101,8 @@ def sample_warp(
     last = np.array(shape) - 1.0
     low = np.minimum(reach, last / 2)
     row, column = low + rng.random(2) * _steps(pose, last - 2 * low)
-    return place(pose, (row, column), size)
+    bend = _sample_bend(rng, settings.bend, size) if settings.bend else None
+    return place(pose, (row, column), size, bend)
 
 
 def sample_pose(rng: np.random.Generator, settings: AugmentSettings) -> Pose:
@@ -168,12 +183,30 @@ def warp(
     warped: tuple[NDArray[np.float32], NDArray[np.int32]] = _warp_both(
         _of_few_dtypes(image, np.float64, (np.uint8, np.uint16, np.float32, np.float64)),
         _of_few_dtypes(labels, np.int32, (np.uint16, np.int32)),
-        np.array(how.matrix),
+        (np.array(how.matrix), _STRAIGHT if how.bend is None else how.bend, how.fill == "reflect"),
         size,
-        how.fill == "reflect",
         np.stack(scale),
     )
     return warped
+
+
+def _sample_bend(rng: np.random.Generator, largest: float, size: int) -> NDArray[np.float32]:
+    """Draw smooth displacements (2, size, size) from values on a grid of BEND_SPACING pixels."""
+    between = _splines(size)
+    deviation = rng.random() * largest
+    drawn = rng.normal(scale=deviation, size=(2, between.shape[1], between.shape[1]))
+    aside: NDArray[np.float32] = (between @ drawn @ between.T).astype(np.float32)
+    return aside
+
+
+@cache
+def _splines(size: int) -> NDArray[np.float64]:
+    """Return (size, n): the cubic splines through n places evenly spread over the pixels."""
+    from scipy.ndimage import zoom
+
+    n = -(-size // BEND_SPACING) + 1
+    splines: NDArray[np.float64] = zoom(np.eye(n), (size / n, 1), order=3)
+    return splines
 
 
 def _steps(pose: Pose, room: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -203,11 +236,11 @@ def _inside(x: float, n: int, reflect: bool) -> float:
 def _warp_both(
     image: Array,
     labels: Array,
-    matrix: NDArray[np.float64],
+    how: tuple[NDArray[np.float64], NDArray[np.float32], bool],
     size: int,
-    reflect: bool,
     scale: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    matrix, bend, reflect = how
     height, width, channels = image.shape
     warped_image = np.empty((size, size, channels), np.float32)
     warped_labels = np.empty((size, size), np.int32)
@@ -215,8 +248,11 @@ def _warp_both(
     one, last_row, last_column = np.uint32(1), np.uint32(height - 1), np.uint32(width - 1)
     for i in range(size):
         for j in range(size):
-            y = matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 2]
-            x = matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 2]
+            row, column = np.float64(i), np.float64(j)
+            if bend.size:
+                row, column = row + bend[0, i, j], column + bend[1, i, j]
+            y = matrix[0, 0] * row + matrix[0, 1] * column + matrix[0, 2]
+            x = matrix[1, 0] * row + matrix[1, 1] * column + matrix[1, 2]
             if not (0 <= y <= height - 1 and 0 <= x <= width - 1):
                 y, x = _inside(y, height, reflect), _inside(x, width, reflect)
             warped_labels[i, j] = labels[np.uint32(y + 0.5), np.uint32(x + 0.5)]

@@ -15,7 +15,7 @@ Image = NDArray[np.float32]
 
 DEFOCUS = 2.5
 """Gaussian sigma, in pixels, of what lies out of focus."""
-STEEPNESS = 5.0
+STEEPNESS = np.float32(5)
 """How fast focus is lost across a crop: from a tenth to nine tenths in under half of it."""
 
 
@@ -99,15 +99,14 @@ def _defocus_one_side(image: Image, share: float, angle: float, middle: float) -
         angle: direction of that side.
         middle: in 0..1; where across the image half of the share is taken.
     """
-    lost = np.float32(share) / (
-        1 + np.exp(-STEEPNESS * (_ramp(image.shape[0], angle) - 2 * middle + 1))
-    )
+    beyond = _ramp(image.shape[0], angle) + np.float32(1 - 2 * middle)
+    lost = np.float32(share) / (1 + np.exp(-STEEPNESS * beyond))
     blurred: Image = image + lost * (_smooth(image, DEFOCUS) - image)
     return blurred
 
 
 def _ramp(size: int, angle: float) -> Image:
-    """Return (S, S, 1) rising in one direction from -1 to 1, those in two opposite corners or sides."""
+    """Return (S, S, 1) rising in one direction, from -1 at the farthest pixel to 1."""
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     across = ramp[:, None] * sin(angle) + ramp * cos(angle)
     steep: Image = (across / np.abs(across).max())[:, :, None].astype(np.float32)

@@ -119,6 +119,9 @@ class AugmentSettings(Settings):
     """Range of the magnification; drawn evenly on a logarithmic scale."""
     stretch: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Ratio of the two axes' zooms: within 1 - stretch .. 1 / (1 - stretch)."""
+    bend: Annotated[float, Field(ge=0)] = 0.0
+    """Largest standard deviation, in the crop's pixels, of how far places 40 pixels apart are
+    moved aside; what lies between goes with them smoothly."""
     flip: bool = True
     brightness: Annotated[float, Field(ge=0)] = 0.0
     """Largest shift, in standard deviations of the normalised image."""
