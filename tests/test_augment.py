@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, map_coordinates
 
 from cellshed.augment import (
     Pose,
@@ -84,6 +84,32 @@ def test_the_warp_equals_scipy_inside_and_beyond_the_image(fill, seed):
     )
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_bent_crop_equals_scipys(seed):
+    image, labels = scene(120, 150)
+    how = sample_warp(rng(seed), AugmentSettings(bend=10), image.shape, 64)
+    crop, crop_labels = warp(image, labels, how, 64)
+    pixels = np.mgrid[:64, :64] + how.bend.astype(float)
+    where = np.einsum("ij,jrc->irc", np.array(how.matrix)[:, :2], pixels)
+    where += np.array(how.matrix)[:, 2, None, None]
+    expected = map_coordinates(image.astype(float), where, order=1, mode="mirror")
+    np.testing.assert_allclose(crop[..., 0], expected, atol=1e-3)
+    nearest = map_coordinates(labels, where, order=0, mode="mirror")
+    assert (crop_labels == nearest).mean() > 0.999  # but where a place is halfway
+
+
+def test_bends_go_every_way_as_far_as_asked_and_smoothly():
+    bends = [sample_warp(rng(i), AugmentSettings(bend=4), (300, 300), 128).bend for i in range(40)]
+    deviations = [bend.std() for bend in bends]
+    assert 3 < max(deviations) < 6  # 4 at most, and what chance adds to that of so few places
+    assert min(deviations) < 1
+    assert abs(np.mean(bends)) < 1
+    for bend in bends:
+        assert bend.shape == (2, 128, 128)
+        steps = np.diff(bend, axis=1), np.diff(bend, axis=2)
+        assert max(np.abs(step).max() for step in steps) < 1  # nothing folds
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 2**32), st.integers(1, 50), st.integers(1, 50), st.sampled_from([1, 8, 31, 64])
@@ -91,7 +117,7 @@ def test_the_warp_equals_scipy_inside_and_beyond_the_image(fill, seed):
 def test_labels_go_where_the_image_goes(seed, height, width, size):
     # The image holds the labels' numbers: wherever it isn't between two, both must agree.
     labels = (rng(seed).random((height, width)) > 0.5).astype(np.int32)
-    how = sample_warp(rng(seed), AugmentSettings(stretch=0.2), (height, width), size)
+    how = sample_warp(rng(seed), AugmentSettings(stretch=0.2, bend=5), (height, width), size)
     crop, crop_labels = warp(labels, labels, how, size)
     assert crop.shape == (size, size, 1)
     assert crop_labels.dtype == np.int32
