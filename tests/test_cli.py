@@ -183,9 +183,11 @@ def test_prepare_tells_splits_and_problems(
         Image.fromarray(mask).save(tmp_path / "set" / kind / "a.png")
     code, text = _run(capfd, "prepare", tmp_path / "set", "--out", tmp_path / "masks")
     assert code == 0
-    assert "1 images (1 of no split), 1 cells" in text
-    assert "warning: 1 problems are listed in" in text
-    assert "the first: a.png: the only number in its file, in 2 pieces" in text
+    assert "1 image (1 of no split), 1 cell;" in text
+    assert (
+        "manifest.json lists 1 problem; the first: a.png: the only number in its file, in 2 pieces"
+        in text
+    )
 
 
 def test_warnings_for_users_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """Unknown names come with a remedy."""
 
-from cellshed.spelling import nearest
+from cellshed.spelling import counted, nearest
 
 
 def test_nearest_lists_all_when_nothing_is_near() -> None:
@@ -9,3 +9,8 @@ def test_nearest_lists_all_when_nothing_is_near() -> None:
 
 def test_nearest_offers_what_is_spelled_alike_in_any_case() -> None:
     assert nearest("otsu-Mask", ["OTSU-MASK", "other"]) == "did you mean 'OTSU-MASK'?"
+
+
+def test_one_thing_is_one() -> None:
+    words = [counted(n, "image") for n in (0, 1, 2, 1200)]
+    assert words == ["0 images", "1 image", "2 images", "1,200 images"]

@@ -159,6 +159,7 @@ def prepare(
     """Turn images and annotations into a store that training and scoring read."""
     from cellshed.console import bar, say, warn
     from cellshed.data.prepare import prepare as make
+    from cellshed.spelling import counted
 
     with bar("preparing") as progress:
         store = make(
@@ -181,11 +182,15 @@ def prepare(
     by_split = Counter(record.split for record in store.records)
     splits = ", ".join(f"{n} {'of no split' if s == 'all' else s}" for s, n in by_split.items())
     manifest = out / "manifest.json"
-    say(f"{out}: {len(store)} images ({splits}), {cells:,} cells; details in {manifest}")
+    say(
+        f"{out}: {counted(len(store), 'image')} ({splits}), {counted(cells, 'cell')}; "
+        f"details in {manifest}"
+    )
     if problems := store.manifest["problems"]:
         image, reason = problems[0]["image"], problems[0]["reason"]
         first = f"{image}: {reason}" if image else reason
-        warn(f"{len(problems)} problems are listed in {manifest}; the first: {first}")
+        number = counted(len(problems), "problem")
+        warn(f"{manifest} lists {number}; the first: {first}")
 
 
 @app.command()

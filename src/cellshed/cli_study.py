@@ -104,7 +104,7 @@ def _search(
 
 def _show_plan(plan: Plan, jobs: int, threads: int | None) -> None:
     from cellshed.console import say
-    from cellshed.durations import duration
+    from cellshed.progress import duration
     from cellshed.studies.estimate import estimate
     from cellshed.studies.plan import choose
     from cellshed.studies.pools import LocalPool

@@ -21,7 +21,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from cellshed.durations import duration
+from cellshed.progress import duration
 
 if TYPE_CHECKING:
     from cellshed.training.run import Progress as TrainingProgress

@@ -1,6 +1,6 @@
 """A model as a file for other programs: ONNX or OpenVINO, in float32 or 8-bit integers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import COUNT_NAMES, as_scores, count
 from cellshed.model.folder import ModelCard, find_model, read_card, write_card
 from cellshed.predict import Segmenter, load_model
+from cellshed.progress import Progress
 from cellshed.spelling import nearest
 from cellshed.targets import TARGETS
 from cellshed.tiling import predict_tiled
@@ -30,7 +31,6 @@ IMAGES = 32
 TOLERANCE = 0.01
 """Object F1 that an int8 network may lose before it is advised against."""
 
-Progress = Callable[[int, int], None]
 Image = NDArray[Any]
 
 

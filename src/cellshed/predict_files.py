@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,8 +24,9 @@ from cellshed.outputs import (
     write_summary,
 )
 from cellshed.predict import Segmenter, load_model
+from cellshed.progress import Progress
+from cellshed.spelling import counted
 
-Progress = Callable[[int, int], None]
 _AHEAD = 2
 """Images read before the network needs them, and images decoded and written behind it."""
 
@@ -44,7 +45,7 @@ class Summary:
 
     def text(self) -> str:
         """Return one line for people."""
-        parts = [f"{_number(len(self.done), 'image')} segmented", _number(self.cells, "cell")]
+        parts = [f"{counted(len(self.done), 'image')} segmented", counted(self.cells, "cell")]
         if self.done and self.seconds:
             parts.append(f"{len(self.done) / self.seconds:.2f} images a second")
         if self.skipped:
@@ -58,15 +59,11 @@ class Summary:
         lines = [f"{path}: {reason}" for path, reason in self.failed]
         if self.empty:
             lines.append(
-                f"no cell found in {len(self.empty)} of {_number(len(self.done), 'image')}, "
+                f"no cell found in {len(self.empty)} of {counted(len(self.done), 'image')}, "
                 f"first {self.empty[0]}: if there are any, try --diameter PIXELS, another "
                 "--model (cellshed models), or --set decode.confidence_threshold=0"
             )
         return lines
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 def predict_files(  # noqa: PLR0913  each is one option of the command line

@@ -1,4 +1,4 @@
-"""The remedy for a name that isn't known."""
+"""Words of messages: numbers of things, and the remedy for a name that isn't known."""
 
 import difflib
 from collections.abc import Iterable
@@ -12,3 +12,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean '{spelling[close[0]]}'?"
     return f"known: {', '.join(known)}"
+
+
+def counted(number: int, thing: str) -> str:
+    """Return words such as "1 image" or "1,200 images"."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"

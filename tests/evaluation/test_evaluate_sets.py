@@ -424,7 +424,7 @@ def test_images_without_cells_leave_no_gap(tmp_path):
     at = results["pooled"]["thresholds"]["0.50"]
     assert (at["tp"], at["fp"], at["fn"]) == (1, 1, 0)
     assert "Infinity" not in (tmp_path / "out/scores.json").read_text()
-    assert headline(results)[0] == "3 images, 1 true cells, 2 predicted"
+    assert headline(results)[0] == "3 images, 1 true cell, 2 predicted"
 
 
 def test_progress_counts_images(sets):

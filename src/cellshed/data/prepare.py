@@ -1,7 +1,7 @@
 """Image sets of any known layout -> one store."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ from cellshed.data.store import (
     write_manifest,
 )
 from cellshed.files import sha256, whole_folder
+from cellshed.progress import Progress
 from cellshed.spelling import nearest
 
-Progress = Callable[[int, int], None]
 _PRIORITY = ("test", "val", "train", "all")
 """An image that is in two splits stays in the first of these."""
 _ORDER = ("train", "val", "test", "all")

@@ -10,6 +10,7 @@ from typing import Any
 from cellshed.files import whole_file, write_text
 from cellshed.metrics.intervals import paired_difference
 from cellshed.report.results import counts_in_common
+from cellshed.spelling import counted
 
 FORMAT = 1
 _WITH_ENDS = ("f1@0.50", "mean_ap", "pq", "aji", "seg", "pixel.iou", "pixel.f1", "coco.AP")
@@ -40,7 +41,7 @@ def headline(results: dict[str, Any]) -> list[str]:
     scale = results.get("scale", 1)
     scaled = "" if scale == 1 else f", images and true cells enlarged {scale:g} times"
     lines = [
-        f"{len(results['images'])} images, {pooled['n_true']:,} true cells, "
+        f"{counted(len(results['images']), 'image')}, {counted(pooled['n_true'], 'true cell')}, "
         f"{pooled['n_pred']:,} predicted{scaled}",
         f"object F1 at IoU 0.5: {_with_ends(at['0.50']['f1'], ends.get('f1@0.50'))}, "
         f"precision {_text(at['0.50']['precision'])}, recall {_text(at['0.50']['recall'])}",

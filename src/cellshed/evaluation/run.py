@@ -1,6 +1,6 @@
 """Score each image, then cell types and all images by their summed counts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,7 @@ from cellshed.metrics.intervals import bootstrap
 from cellshed.metrics.mistakes import count_mistakes, link_cells
 from cellshed.metrics.overlap import Floats, Overlap, overlap
 from cellshed.metrics.scores import COUNT_NAMES, as_scores, count, count_without_small, pool
-
-Progress = Callable[[int, int], None]
+from cellshed.progress import Progress
 
 SMALL = 100
 """Cells of fewer pixels are left out of the scores without small objects."""

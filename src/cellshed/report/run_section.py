@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from cellshed.durations import duration
+from cellshed.progress import duration
 from cellshed.report import figures
 from cellshed.report.markup import Child, Html, join, number, table, tag
 from cellshed.report.results import Run, Tree

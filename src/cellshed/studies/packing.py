@@ -22,12 +22,13 @@ from cellshed.evaluation import evaluate
 from cellshed.files import write_text
 from cellshed.model.folder import find_model, read_card, read_weights, save_model, write_card
 from cellshed.predict import load_model
+from cellshed.progress import Progress
 from cellshed.report import figures
 from cellshed.report.drawing import save
 from cellshed.report.model_card import model_card
 from cellshed.settings import Config
 from cellshed.studies.recipes import Part, Recipe, prepare_sets, read_recipe, stages
-from cellshed.studies.tuning import Progress, tune
+from cellshed.studies.tuning import tune
 from cellshed.training.loop import Listener, train
 from cellshed.training.run import read_environment
 

@@ -9,7 +9,7 @@ the cells that the chosen settings find are then calibrated.
 """
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice, product
@@ -29,6 +29,7 @@ from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import as_scores, count
 from cellshed.model.folder import find_model, is_shipped, read_card, write_card
 from cellshed.predict import Segmenter, load_model
+from cellshed.progress import Progress
 from cellshed.report.drawing import save
 from cellshed.report.study_figures import heat_map
 from cellshed.rivals import best_cells
@@ -36,7 +37,6 @@ from cellshed.settings import CalibrationSettings, DecodeSettings
 from cellshed.spelling import nearest
 from cellshed.training.split import of_splits
 
-Progress = Callable[[int, int], None]
 Image = tuple[Sequence[Maps], NDArray[Any]]
 """Maps of an image at each of the model's scales, and its true labels."""
 

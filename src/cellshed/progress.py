@@ -1,4 +1,9 @@
-"""Times in words."""
+"""How far work is, and how long it takes."""
+
+from collections.abc import Callable
+
+Progress = Callable[[int, int], None]
+"""Is told how many parts are done, and of how many."""
 
 
 def duration(seconds: float) -> str:
