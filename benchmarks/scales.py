@@ -1,15 +1,17 @@
 """What several scales bring on labelled images, and what they cost.
 
-`python benchmarks/scales.py MODEL STORE... --scales 1 --scales 1,0.8 [--confidence 0.3] [--set
-decode.edge_weight=0.45]` shows the images of a split at all of these scales once, finds cells at
-each combination of them, and prints for each the area that the network saw (1: the image), the mean
-over stores of object F1 at IoU 0.5, and that of each store and cell type. Use val.
+`python benchmarks/scales.py MODEL STORE... --scales 1,0.8 --second 16:1.3,44:0.75 [--confidence
+0.3] [--set decode.edge_weight=0.45]` shows the images of a split at all of these scales once, finds
+cells at each combination of them, and prints for each the area that the network saw (1: the image),
+the mean over stores of object F1 at IoU 0.5, and that of each store and cell type. --second is a
+predict.second_scale, pairs of a diameter and a scale, after the image itself. Use val.
 """
 
 import argparse
 from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
@@ -23,77 +25,128 @@ from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import as_scores, count
 from cellshed.predict import Segmenter, load_model
 from cellshed.rivals import best_cells
+from cellshed.scale import second_scales
 from cellshed.settings import DecodeSettings
+from cellshed.watershed import decode_with_confidence
 
-Scales = tuple[float, ...]
-Trial = tuple[Scales, DecodeSettings]
+Pairs = tuple[tuple[float, float], ...]
 Counts = NDArray[np.float64]
 Labels = NDArray[np.int32]
 
 
-def counts(model: Segmenter, store: Store, trials: list[Trial]) -> dict[Trial, list[Counts]]:
+@dataclass(frozen=True)
+class Trial:
+    """A way to look at an image."""
+
+    scales: tuple[float, ...]
+    second: Pairs
+    settings: DecodeSettings
+
+    def __str__(self) -> str:
+        """Return scales, second scale and confidence threshold."""
+        second = ",".join(f"{diameter:g}:{scale:g}" for diameter, scale in self.second)
+        words = ",".join(f"{scale:g}" for scale in self.scales) + (second and f" then {second}")
+        return f"{words}  confidence {self.settings.confidence_threshold:g}"
+
+    def choose(self, first: Maps) -> tuple[float, ...]:
+        """Return the scales of an image by its first view."""
+        if not self.second:
+            return self.scales
+        found, _ = decode_with_confidence(first, self.settings)
+        return (*self.scales, *second_scales(found, self.second))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One image's part of the scores, and the area that the network saw."""
+
+    counts: Counts
+    area: float
+
+
+def score(model: Segmenter, store: Store, trials: list[Trial]) -> dict[Trial, list[Scored]]:
     """Return what there is to add up of each image, by trial."""
     scales = model.card.predict.scales
-    found: dict[Trial, list[Counts]] = {trial: [] for trial in trials}
+    found: dict[Trial, list[Scored]] = {trial: [] for trial in trials}
     with ThreadPoolExecutor(usable_cores()) as pool:
         for index in range(len(store)):
             truth = np.asarray(store.labels(index), np.int32)
             views = dict(zip(scales, model.views(np.asarray(store.image(index))), strict=True))
-            scored = pool.map(partial(count_one, views, truth), trials)
-            for trial, counted in zip(trials, scored, strict=True):
-                found[trial].append(counted)
+            scored = pool.map(partial(score_one, views, truth), trials)
+            for trial, one in zip(trials, scored, strict=True):
+                found[trial].append(one)
     return found
 
 
-def count_one(views: Mapping[float, Maps], truth: Labels, trial: Trial) -> Counts:
+def score_one(views: Mapping[float, Maps], truth: Labels, trial: Trial) -> Scored:
     """Return what there is to add up of one image."""
-    scales, settings = trial
-    found, _ = best_cells([views[scale] for scale in scales], settings, truth.shape)
-    return count(overlap(truth, found))
+    scales = trial.choose(views[trial.scales[0]])
+    found, _ = best_cells([views[scale] for scale in scales], trial.settings, truth.shape)
+    return Scored(count(overlap(truth, found)), sum(scale**2 for scale in scales))
 
 
-def by_type(store: Store, counted: list[Counts]) -> dict[str, float]:
+def by_type(store: Store, scored: list[Scored]) -> dict[str, float]:
     """Return object F1 at IoU 0.5 of all images and of each cell type."""
     groups: dict[str, list[Counts]] = defaultdict(list)
-    for record, one in zip(store.records, counted, strict=True):
+    for record, one in zip(store.records, scored, strict=True):
         for group in dict.fromkeys(("", record.cell_type)):
-            groups[group].append(one)
+            groups[group].append(one.counts)
     return {
         group: float(as_scores(np.sum(of, axis=0))["thresholds"]["0.50"]["f1"])
         for group, of in groups.items()
     }
 
 
-def main() -> None:
-    """Print the table."""
+def parse() -> argparse.Namespace:
+    """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("stores", nargs="+")
-    parser.add_argument("--scales", action="append", required=True, help="such as 1,0.8")
+    parser.add_argument("--scales", action="append", default=[], help="such as 1,0.8")
+    parser.add_argument("--second", action="append", default=[], help="such as 16:1.3,44:0.75")
     parser.add_argument("--confidence", action="append", type=float, help="default: the model's")
     parser.add_argument("--set", action="append", default=[], dest="changes")
     parser.add_argument("--split", default="val")
     parser.add_argument("--precision", default="auto")
-    asked = parser.parse_args()
-    combinations = [tuple(float(s) for s in text.split(",")) for text in asked.scales]
-    every = sorted({scale for combination in combinations for scale in combination})
+    return parser.parse_args()
+
+
+def ways(asked: argparse.Namespace) -> list[tuple[tuple[float, ...], Pairs]]:
+    """Return the combinations of scales asked for."""
+    fixed = [tuple(float(scale) for scale in text.split(",")) for text in asked.scales]
+    pairs = [tuple(map(pair, text.split(","))) for text in asked.second]
+    return [*((scales, ()) for scales in fixed), *(((1.0,), second) for second in pairs)]
+
+
+def pair(text: str) -> tuple[float, float]:
+    """Return the two numbers of a text such as 16:1.3."""
+    diameter, scale = text.split(":")
+    return float(diameter), float(scale)
+
+
+def main() -> None:
+    """Print the table."""
+    asked = parse()
+    combinations = ways(asked)
+    every = {s for scales, pairs in combinations for s in (*scales, *(scale for _, scale in pairs))}
     model = load_model(asked.model, precision=asked.precision)
-    model = model.with_changes([*asked.changes, f"predict.scales={every}"])
+    changes = [f"predict.scales={sorted(every)}", "predict.second_scale=[]"]
+    model = model.with_changes([*asked.changes, *changes])
     decode = model.card.decode
-    settings = [
-        decode.model_copy(update={"confidence_threshold": threshold})
-        for threshold in asked.confidence or [decode.confidence_threshold]
+    thresholds = asked.confidence or [decode.confidence_threshold]
+    trials = [
+        Trial(*way, decode.model_copy(update={"confidence_threshold": threshold}))
+        for way, threshold in product(combinations, thresholds)
     ]
-    trials = list(product(combinations, settings))
     stores = {path: open_store(path).select(asked.split) for path in asked.stores}
-    found = {path: counts(model, store, trials) for path, store in stores.items()}
+    found = {path: score(model, store, trials) for path, store in stores.items()}
     for trial in trials:
         scores = {path: by_type(store, found[path][trial]) for path, store in stores.items()}
         mean = np.mean([groups[""] for groups in scores.values()])
-        area = sum(scale**2 for scale in trial[0])
+        area = np.mean([one.area for of_store in found.values() for one in of_store[trial]])
         print(
-            ",".join(f"{scale:g}" for scale in trial[0]),
-            f"confidence {trial[1].confidence_threshold:g}  area {area:.2f}  mean {mean:.4f}",
+            trial,
+            f"area {area:.2f}  mean {mean:.4f}",
             *(
                 f"{group or path.rstrip('/').rpartition('/')[2]} {f1:.3f}"
                 for path, groups in scores.items()

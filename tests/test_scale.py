@@ -10,7 +10,7 @@ from cellshed.inference import Maps
 from cellshed.metrics.scores import score
 from cellshed.model.folder import ModelCard
 from cellshed.predict import Segmenter, load_model
-from cellshed.scale import keep_present, resize_image, resize_labels
+from cellshed.scale import keep_present, resize_image, resize_labels, second_scales
 from cellshed.settings import DecodeSettings, ModelSettings, NormalizeSettings
 
 SIDE = 128
@@ -86,6 +86,50 @@ def test_without_a_diameter_nothing_is_resized() -> None:
     seen: list[tuple[int, ...]] = []
     _segmenter(24.0, seen).segment(_discs(48) > 0)
     assert seen == [(SIDE, SIDE)]
+
+
+SECOND = "predict.second_scale=[[16, 1.5], [40, 0.75], [100, 0.5]]"
+
+
+@pytest.mark.parametrize(("diameter", "side"), [(12, 192), (30, 96), (50, 64)])
+def test_the_second_scale_suits_the_cells_of_the_first(diameter: float, side: int) -> None:
+    model = _segmenter(None, []).with_changes([SECOND])
+    image = _discs(diameter) > 0
+    assert [view["foreground"].shape[:2] for view in model.views(image)] == [
+        (128, 128),
+        (side,) * 2,
+    ]
+    assert _f1(_discs(diameter), model.segment(image)) == 1.0
+
+
+def test_without_cells_every_second_scale_is_tried() -> None:
+    views = _segmenter(None, []).with_changes([SECOND]).views(np.zeros((SIDE, SIDE)))
+    assert [len(view["foreground"]) for view in views] == [128, 192, 96, 64]
+
+
+def test_the_second_scale_is_chosen_by_the_median_at_the_told_diameter() -> None:
+    # Shown at 24 / 48, discs of 48 have 24 pixels: 0.75 of that scale it is.
+    model = _segmenter(24.0, []).with_changes([SECOND]).with_diameter(48.0)
+    views = model.views(_discs(48) > 0)
+    assert [len(view["foreground"]) for view in views] == [64, 48]
+
+
+def test_a_diameter_of_second_scales_is_included_and_beyond_the_last_there_is_none() -> None:
+    labels = np.zeros((40, 40), np.int32)
+    labels[10:20, 10:20], labels[30:, 30:] = 1, 2  # of 100 pixels; the other is at the frame
+    diameter = float(np.sqrt(400 / np.pi))
+    assert second_scales(labels, ((diameter, 2.0), (50.0, 0.5))) == (2.0,)
+    assert second_scales(labels, ((diameter - 0.01, 2.0), (50.0, 0.5))) == (0.5,)
+    assert second_scales(labels, ((2.0, 2.0), (5.0, 0.5))) == ()
+    assert second_scales(labels * 0, ((2.0, 2.0), (5.0, 0.5))) == (2.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    "pairs", ["[[16, 1.3], [16, 1]]", "[[44, 1], [16, 2]]", "[[16, 0]]", "[16]"]
+)
+def test_second_scales_out_of_order_are_refused(pairs: str) -> None:
+    with pytest.raises(ValueError, match=r"predict.*second_scale"):
+        _segmenter(None, []).with_changes([f"predict.second_scale={pairs}"])
 
 
 @pytest.mark.parametrize(

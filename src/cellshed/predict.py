@@ -17,7 +17,7 @@ from cellshed.metrics.calibration import calibrate
 from cellshed.model.folder import ModelCard, find_model, read_card
 from cellshed.normalize import as_channels, normalize
 from cellshed.rivals import best_cells
-from cellshed.scale import LARGEST_CHANGE, zoomed
+from cellshed.scale import LARGEST_CHANGE, second_scales, zoomed
 from cellshed.settings import Config, DecodeSettings
 from cellshed.watershed import decode_with_confidence
 
@@ -148,10 +148,20 @@ class Segmenter:
         return self._first_view(image, channel)[1]
 
     def views(self, image: NDArray[Any], *, channel: int | None = None) -> list[Maps]:
-        """Return the maps at each of predict.scales, as `maps` does for the first of them."""
+        """Return the maps at each of predict.scales, as `maps` does for the first of them.
+
+        With predict.second_scale also those at the scale that suits the cells of the first.
+        """
         zoom, first = self._first_view(image, channel)
-        rest = self.card.predict.scales[1:]
-        return [first, *(self._maps_at(image, channel, zoom * scale) for scale in rest)]
+        scales = (*self.card.predict.scales[1:], *self._second_scales(first))
+        return [first, *(self._maps_at(image, channel, zoom * scale) for scale in scales)]
+
+    def _second_scales(self, first: Maps) -> tuple[float, ...]:
+        """Return the scales that suit the cells of a first view, see predict.second_scale."""
+        pairs = self.card.predict.second_scale
+        if not pairs:
+            return ()
+        return second_scales(decode_with_confidence(first, self.card.decode)[0], pairs)
 
     def _first_view(self, image: NDArray[Any], channel: int | None) -> tuple[float, Maps]:
         """Return the scale that the diameter asks for, and the maps at the first of the scales."""

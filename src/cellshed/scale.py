@@ -1,9 +1,12 @@
 """Images brought to the scale that a model was trained on, and labels brought back from it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cellshed.data.diameters import diameters
 
 LARGEST_CHANGE = 8.0
 """Images are enlarged or reduced by this much at most; more is a mistake in the diameter."""
@@ -39,6 +42,26 @@ def zoomed(image: NDArray[Any], zoom: float) -> NDArray[Any]:
     """Return an image (H, W) or (H, W, C) enlarged by a factor; itself, if that changes nothing."""
     shape = scaled_shape(image.shape, zoom)
     return image if shape == image.shape[:2] else resize_image(image, shape)
+
+
+def second_scales(
+    labels: NDArray[np.int32], pairs: Sequence[tuple[float, float]]
+) -> tuple[float, ...]:
+    """Return the scales at which an image is looked at again, by how large its cells are.
+
+    Args:
+        labels: int32 (H, W), 0 = background, the cells that a first look found.
+        pairs: of a diameter in pixels and a scale, diameters rising.
+
+    Returns:
+        The scale of the first pair whose diameter is no less than the cells' median (those at the
+        frame left out), none if they are larger than all; without cells those of all pairs.
+    """
+    found = diameters(labels)
+    if not len(found):
+        return tuple(scale for _, scale in pairs)
+    median = np.median(found)
+    return tuple(scale for diameter, scale in pairs if median <= diameter)[:1]
 
 
 def resize_labels(labels: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.int32]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Level = Annotated[str, Field(pattern=r"^[CP][1-7]$")]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[float, Field(gt=0)]
 
 
 class Settings(BaseModel):
@@ -163,7 +164,7 @@ class TrainingSettings(Settings):
     crop: Positive = 512
     """Side of the square crops, in pixels; a multiple of 32."""
     optimizer: Literal["adam", "adamw", "sgd", "keras-adam"] = "adamw"
-    lr: Annotated[float, Field(gt=0)] = 5e-4
+    lr: Size = 5e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     schedule: Literal["constant", "exponential", "cosine", "one-cycle"] = "cosine"
@@ -172,7 +173,7 @@ class TrainingSettings(Settings):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip: Literal["none", "global", "variable"] = "global"
     """variable: each parameter's gradient by itself, as Keras' clipnorm does."""
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    clip_norm: Size = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential moving average of the weights; 0: none."""
     loss_weights: dict[str, float] = Field(default_factory=dict)
@@ -237,8 +238,8 @@ class CalibrationSettings(Settings):
     logit(p) = rise * ln(c) - fall * ln(1 - c) + offset: beta calibration.
     """
 
-    rise: Annotated[float, Field(gt=0)] = 1.0
-    fall: Annotated[float, Field(gt=0)] = 1.0
+    rise: Size = 1.0
+    fall: Size = 1.0
     offset: float = 0.0
     cells: Annotated[int, Field(ge=0)] = 0
     """Predicted cells of the validation images that it was fitted on."""
@@ -254,12 +255,17 @@ class PredictSettings(Settings):
     """Side of a tile in pixels, a multiple of 32."""
     overlap: Annotated[int, Field(ge=0)] = 128
     """Pixels that neighbouring tiles share, at least; at most tile - 32."""
-    zoom: Annotated[float, Field(gt=0)] = 1.0
+    zoom: Size = 1.0
     """Images are shown to the network enlarged by this, and cells are decoded at that scale. Thin
     borders between small cells need more than 1; the cost grows with its square."""
-    scales: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0,)
+    scales: Annotated[tuple[Size, ...], Field(min_length=1)] = (1.0,)
     """Scales, beside `zoom`, at which an image is shown; cells found at each compete, the surest
     win. `[1, 0.75]` finds cells of more sizes, at one and a half times the cost."""
+    second_scale: tuple[tuple[Size, Size], ...] = ()
+    """Pairs of a diameter and a scale: an image is shown once more, at the scale of the first pair
+    whose diameter is no less than the median of the cells found at the first of `scales`, in that
+    view's pixels. `[[16, 1.3], [44, 0.75], [500, 0.5]]` enlarges small cells and reduces large
+    ones. An image without cells is shown at all of these scales."""
     mirrors: bool = False
     """Average the maps over each tile and its three mirror images: better, at four times the
     cost."""
@@ -272,6 +278,13 @@ class PredictSettings(Settings):
             raise ValueError(
                 f"overlap {self.overlap} with tiles of {self.tile}: give at most {self.tile - 32}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _diameters_rise(self) -> Self:
+        diameters = [diameter for diameter, _ in self.second_scale]
+        if diameters != sorted(set(diameters)):
+            raise ValueError(f"second_scale: give diameters that rise, not {diameters}")
         return self
 
 
