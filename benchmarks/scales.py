@@ -20,14 +20,12 @@ from numpy.typing import NDArray
 
 from cellshed.cores import usable_cores
 from cellshed.data.store import Store, open_store
-from cellshed.inference import Maps
 from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import as_scores, count
 from cellshed.predict import Segmenter, load_model
-from cellshed.rivals import best_cells
+from cellshed.rivals import View, best_cells, certain_cells
 from cellshed.scale import second_scales
 from cellshed.settings import DecodeSettings
-from cellshed.watershed import decode_with_confidence
 
 Pairs = tuple[tuple[float, float], ...]
 Counts = NDArray[np.float64]
@@ -48,11 +46,11 @@ class Trial:
         words = ",".join(f"{scale:g}" for scale in self.scales) + (second and f" then {second}")
         return f"{words}  confidence {self.settings.confidence_threshold:g}"
 
-    def choose(self, first: Maps) -> tuple[float, ...]:
+    def choose(self, first: View) -> tuple[float, ...]:
         """Return the scales of an image by its first view."""
         if not self.second:
             return self.scales
-        found, _ = decode_with_confidence(first, self.settings)
+        found = certain_cells(first, self.settings)
         return (*self.scales, *second_scales(found, self.second))
 
 
@@ -78,7 +76,7 @@ def score(model: Segmenter, store: Store, trials: list[Trial]) -> dict[Trial, li
     return found
 
 
-def score_one(views: Mapping[float, Maps], truth: Labels, trial: Trial) -> Scored:
+def score_one(views: Mapping[float, View], truth: Labels, trial: Trial) -> Scored:
     """Return what there is to add up of one image."""
     scales = trial.choose(views[trial.scales[0]])
     found, _ = best_cells([views[scale] for scale in scales], trial.settings, truth.shape)

@@ -71,11 +71,11 @@ def test_several_scales_are_as_many_views(tiny_model: Path) -> None:
     changes = ["predict.scales=[1, 0.5, 1.5]"]
     segmenter = load_model(tiny_model, device="cpu").with_changes(changes)
     views = segmenter.views(image)
-    assert [view["pixelwise"].shape[:2] for view in views] == [(40, 60), (20, 30), (60, 90)]
+    assert [view.shape for view in views] == [(40, 60), (20, 30), (60, 90)]
     prediction = segmenter.predict(image, interior_threshold=0.0)
     assert prediction.labels.shape == (40, 60)
     assert len(prediction.confidence) == prediction.labels.max()
-    np.testing.assert_array_equal(prediction.maps["pixelwise"], views[0]["pixelwise"])
+    np.testing.assert_array_equal(prediction.maps["pixelwise"], views[0].maps["pixelwise"])
 
 
 @pytest.mark.parametrize("scales", ["[]", "[1, 0]", "[-1]"])

@@ -1,15 +1,24 @@
 """Cells of several views: the surest win, and what the views agree on is surer."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from cellshed import rivals
-from cellshed.rivals import AGREEMENT, USUAL, best_cells
+from cellshed.inference import Maps
+from cellshed.rivals import AGREEMENT, USUAL, View, certain_cells
 from cellshed.settings import DecodeSettings, TargetsSettings
 from cellshed.targets import encode_targets
 from cellshed.watershed import decode_with_confidence
 
 SETTINGS = DecodeSettings(confidence_threshold=0.0)
+
+
+def best_cells(
+    maps: Sequence[Maps], settings: DecodeSettings, shape: tuple[int, int] | None = None
+) -> rivals.Cells:
+    return rivals.best_cells([View(one) for one in maps], settings, shape)
 
 
 def _discs(*rows: int) -> np.ndarray:
@@ -141,3 +150,24 @@ def test_without_cells_there_are_none() -> None:
     assert labels.shape == (40, 50)
     assert labels.max() == 0
     assert len(sure) == 0
+
+
+def test_a_view_finds_its_cells_again_only_with_other_settings() -> None:
+    view = View(_maps(_discs(20, 70)))
+    assert view.shape == (96, 64)
+    first = view.cells(SETTINGS)
+    assert view.cells(SETTINGS.model_copy())[0] is first[0]
+    larger = SETTINGS.model_copy(update={"small_objects_threshold": 10_000})
+    assert view.cells(larger)[0].max() == 0
+    np.testing.assert_array_equal(view.cells(SETTINGS)[0], first[0])
+
+
+def test_certain_cells_are_those_that_the_threshold_leaves() -> None:
+    labels = _discs(20, 70)
+    maps = _maps(labels)
+    maps["pixelwise"][labels == 2] *= 0.6
+    sure = decode_with_confidence(maps, SETTINGS)[1]
+    settings = SETTINGS.model_copy(update={"confidence_threshold": float(sure.mean())})
+    left = certain_cells(View(maps), settings)
+    np.testing.assert_array_equal(left > 0, decode_with_confidence(maps, settings)[0] > 0)
+    assert 0 < (left > 0).sum() < (labels > 0).sum()

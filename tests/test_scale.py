@@ -95,23 +95,20 @@ SECOND = "predict.second_scale=[[16, 1.5], [40, 0.75], [100, 0.5]]"
 def test_the_second_scale_suits_the_cells_of_the_first(diameter: float, side: int) -> None:
     model = _segmenter(None, []).with_changes([SECOND])
     image = _discs(diameter) > 0
-    assert [view["foreground"].shape[:2] for view in model.views(image)] == [
-        (128, 128),
-        (side,) * 2,
-    ]
+    assert [view.shape for view in model.views(image)] == [(128, 128), (side, side)]
     assert _f1(_discs(diameter), model.segment(image)) == 1.0
 
 
 def test_without_cells_every_second_scale_is_tried() -> None:
     views = _segmenter(None, []).with_changes([SECOND]).views(np.zeros((SIDE, SIDE)))
-    assert [len(view["foreground"]) for view in views] == [128, 192, 96, 64]
+    assert [len(view.maps["foreground"]) for view in views] == [128, 192, 96, 64]
 
 
 def test_the_second_scale_is_chosen_by_the_median_at_the_told_diameter() -> None:
     # Shown at 24 / 48, discs of 48 have 24 pixels: 0.75 of that scale it is.
     model = _segmenter(24.0, []).with_changes([SECOND]).with_diameter(48.0)
     views = model.views(_discs(48) > 0)
-    assert [len(view["foreground"]) for view in views] == [64, 48]
+    assert [len(view.maps["foreground"]) for view in views] == [64, 48]
 
 
 def test_a_diameter_of_second_scales_is_included_and_beyond_the_last_there_is_none() -> None:

@@ -16,7 +16,7 @@ from cellshed.inference import Forward, Maps, predict_maps
 from cellshed.metrics.calibration import calibrate
 from cellshed.model.folder import ModelCard, find_model, read_card
 from cellshed.normalize import as_channels, normalize
-from cellshed.rivals import best_cells
+from cellshed.rivals import View, best_cells, certain_cells
 from cellshed.scale import LARGEST_CHANGE, second_scales, zoomed
 from cellshed.settings import Config, DecodeSettings
 from cellshed.watershed import decode_with_confidence
@@ -147,21 +147,20 @@ class Segmenter:
         """
         return self._first_view(image, channel)[1]
 
-    def views(self, image: NDArray[Any], *, channel: int | None = None) -> list[Maps]:
-        """Return the maps at each of predict.scales, as `maps` does for the first of them.
+    def views(self, image: NDArray[Any], *, channel: int | None = None) -> list[View]:
+        """Return the image as seen at each of predict.scales, as `maps` does for the first of them.
 
-        With predict.second_scale also those at the scale that suits the cells of the first.
+        With predict.second_scale also at the scale that suits the cells of the first.
         """
-        zoom, first = self._first_view(image, channel)
+        zoom, maps = self._first_view(image, channel)
+        first = View(maps)
         scales = (*self.card.predict.scales[1:], *self._second_scales(first))
-        return [first, *(self._maps_at(image, channel, zoom * scale) for scale in scales)]
+        return [first, *(View(self._maps_at(image, channel, zoom * scale)) for scale in scales)]
 
-    def _second_scales(self, first: Maps) -> tuple[float, ...]:
+    def _second_scales(self, first: View) -> tuple[float, ...]:
         """Return the scales that suit the cells of a first view, see predict.second_scale."""
         pairs = self.card.predict.second_scale
-        if not pairs:
-            return ()
-        return second_scales(decode_with_confidence(first, self.card.decode)[0], pairs)
+        return second_scales(certain_cells(first, self.card.decode), pairs) if pairs else ()
 
     def _first_view(self, image: NDArray[Any], channel: int | None) -> tuple[float, Maps]:
         """Return the scale that the diameter asks for, and the maps at the first of the scales."""
@@ -210,7 +209,7 @@ class Segmenter:
         return self.decode(views, (height, width), **changes)
 
     def decode(
-        self, views: Sequence[Maps], shape: tuple[int, int] | None = None, **changes: Any
+        self, views: Sequence[View], shape: tuple[int, int] | None = None, **changes: Any
     ) -> Prediction:
         """Turn an image's views into labels and confidences, by the model's decode settings.
 
@@ -218,14 +217,14 @@ class Segmenter:
         the image's size; a cell that has no pixel left there is dropped.
 
         Args:
-            views: maps of this model, see `views`.
+            views: of this model, see `views`.
             shape: height and width of the image; None: those of the first view's maps.
             changes: fields of DecodeSettings that differ from the model's own.
         """
         labels, sure = best_cells(views, self.decode_settings(**changes), shape)
         if self.card.calibration is not None:
             sure = calibrate(sure, self.card.calibration)
-        return Prediction(labels, sure, views[0])
+        return Prediction(labels, sure, views[0].maps)
 
     def segment(self, image: NDArray[Any], **changes: Any) -> NDArray[np.int32]:
         """Return the labels of an image, (H, W) int32."""

@@ -12,7 +12,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cellshed.data.images import list_images, read_image
-from cellshed.inference import Maps
 from cellshed.outputs import (
     KINDS,
     Source,
@@ -25,6 +24,7 @@ from cellshed.outputs import (
 )
 from cellshed.predict import Segmenter, load_model
 from cellshed.progress import Progress
+from cellshed.rivals import View
 from cellshed.spelling import counted
 
 _AHEAD = 2
@@ -161,7 +161,7 @@ class _Run:
             return failed
         return writer.submit(self._finish, source, image, views)
 
-    def _finish(self, source: Source, image: NDArray[Any], views: Sequence[Maps]) -> int:
+    def _finish(self, source: Source, image: NDArray[Any], views: Sequence[View]) -> int:
         found = self.segmenter.decode(views, image.shape[:2])
         cells = (found.labels, found.confidence)
         write_prediction(self.out, source, image, cells, self.save)

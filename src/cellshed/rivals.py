@@ -7,6 +7,7 @@ too is surer than one that they don't.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -32,14 +33,43 @@ LEAST_FREE = 0.7
 """Share of a cell that surer ones must leave to it in one piece; with less it is dropped."""
 
 
+@dataclass(eq=False)
+class View:
+    """What the network said of an image at one scale, and the cells that were last found in it."""
+
+    maps: Maps
+    """Head name -> (h, w, C)."""
+    _last: tuple[DecodeSettings, Cells] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the maps."""
+        height, width = next(iter(self.maps.values())).shape[:2]
+        return height, width
+
+    def cells(self, settings: DecodeSettings) -> Cells:
+        """Return what `watershed.decode_with_confidence` finds."""
+        last = self._last  # another thread may ask for other settings
+        if last is None or last[0] != settings:
+            last = self._last = settings, decode_with_confidence(self.maps, settings)
+        return last[1]
+
+
+def certain_cells(view: View, settings: DecodeSettings) -> Labels:
+    """Return the cells of a view but for the doubtful: int32 (h, w), 0 = background, with gaps."""
+    labels, sure = view.cells(_with_doubtful(settings))
+    certain = np.append(False, sure >= settings.confidence_threshold)
+    return np.where(certain[labels], labels, 0)
+
+
 def best_cells(
-    views: Sequence[Maps], settings: DecodeSettings, shape: tuple[int, int] | None = None
+    views: Sequence[View], settings: DecodeSettings, shape: tuple[int, int] | None = None
 ) -> Cells:
     """Decode one or several views of an image into one set of cells.
 
     Args:
-        views: maps of the image at one or several scales; those of smaller views than the first
-            may have smaller cells than `small_objects_threshold`, in proportion.
+        views: of the image at one or several scales; smaller views than the first may have
+            smaller cells than `small_objects_threshold`, in proportion.
         settings: as for `watershed.decode`. With several views `confidence_threshold` is held
             against what is returned.
         shape: height and width of the image, to which cells are brought; None: the first view's.
@@ -50,12 +80,10 @@ def best_cells(
         times what the greatest IoU with a cell of each other view, on average, exceeds USUAL by.
     """
     if shape is None:
-        shape = _shape(views[0])
+        shape = views[0].shape
     if len(views) == 1:
-        return _fitted(decode_with_confidence(views[0], settings), shape)
-    rivals = [
-        _fitted(decode_with_confidence(v, _for_view(settings, v, views)), shape) for v in views
-    ]
+        return _fitted(decode_with_confidence(views[0].maps, settings), shape)
+    rivals = [_fitted(view.cells(_for_view(settings, view, views)), shape) for view in views]
     sure = np.concatenate(_with_agreement(rivals))
     view = np.repeat(np.arange(len(rivals)), [len(own) for _, own in rivals])
     ids = np.concatenate([np.arange(1, len(own) + 1) for _, own in rivals])
@@ -64,11 +92,6 @@ def best_cells(
     layers = np.stack([labels for labels, _ in rivals])
     labels, winners = _settle(layers, _boxes(layers), view, ids, order, LEAST_FREE)
     return labels, sure[winners]
-
-
-def _shape(maps: Maps) -> tuple[int, int]:
-    height, width = next(iter(maps.values())).shape[:2]
-    return height, width
 
 
 def _fitted(cells: Cells, shape: tuple[int, int]) -> Cells:
@@ -80,12 +103,15 @@ def _fitted(cells: Cells, shape: tuple[int, int]) -> Cells:
     return labels, sure[present]
 
 
-def _for_view(settings: DecodeSettings, view: Maps, views: Sequence[Maps]) -> DecodeSettings:
+def _with_doubtful(settings: DecodeSettings) -> DecodeSettings:
+    return settings.model_copy(update={"confidence_threshold": 0.0})
+
+
+def _for_view(settings: DecodeSettings, view: View, views: Sequence[View]) -> DecodeSettings:
     """Return the settings that a view is decoded with: nothing dropped yet for being doubtful."""
-    area = np.prod(_shape(view)) / np.prod(_shape(views[0]))
-    least = round(settings.small_objects_threshold * min(1.0, float(area)))
-    changes = {"confidence_threshold": 0.0, "small_objects_threshold": least}
-    return settings.model_copy(update=changes)
+    area = float(np.prod(view.shape) / np.prod(views[0].shape))
+    least = round(settings.small_objects_threshold * min(1.0, area))
+    return _with_doubtful(settings).model_copy(update={"small_objects_threshold": least})
 
 
 def _with_agreement(rivals: Sequence[Cells]) -> list[Sure]:

@@ -10,6 +10,7 @@ from cellshed.config import load_config
 from cellshed.data.store import Store
 from cellshed.model.folder import read_card
 from cellshed.predict import load_model
+from cellshed.rivals import View
 from cellshed.settings import DecodeSettings, TargetsSettings
 from cellshed.studies.tuning import CANDIDATES, TOGETHER, search, tune, views_of
 from cellshed.targets import encode_targets
@@ -25,15 +26,15 @@ def _discs() -> np.ndarray:
     return labels
 
 
-def _maps(labels: np.ndarray) -> dict[str, np.ndarray]:
+def _view(labels: np.ndarray) -> View:
     targets = encode_targets(labels, ("inner_distance", "pixelwise"), TargetsSettings())
-    return {name: target.astype(np.float32) for name, target in targets.items()}
+    return View({name: target.astype(np.float32) for name, target in targets.items()})
 
 
 def test_it_recovers_from_thresholds_that_lose_all_cells() -> None:
     labels = _discs()
     start = DecodeSettings(maxima_threshold=5.0)
-    tuned = search([[([_maps(labels)], labels)]], start)
+    tuned = search([[([_view(labels)], labels)]], start)
     assert tuned.before == 0.0
     assert tuned.after == 1.0
     assert tuned.decode.maxima_threshold < 1.0
@@ -42,7 +43,7 @@ def test_it_recovers_from_thresholds_that_lose_all_cells() -> None:
 def test_after_the_first_round_only_neighbours_of_the_best_are_tried() -> None:
     labels = _discs()
     start = DecodeSettings(small_objects_threshold=9000)  # mended late, so that a round follows
-    tuned = search([[([_maps(labels)], labels)]], start)
+    tuned = search([[([_view(labels)], labels)]], start)
     assert (tuned.before, tuned.after) == (0.0, 1.0)
     pairs = len(CANDIDATES["edge_weight"]) * len(CANDIDATES["interior_threshold"])
     alone = sum(len(v) for name, v in CANDIDATES.items() if name not in TOGETHER)
@@ -53,7 +54,7 @@ def test_after_the_first_round_only_neighbours_of_the_best_are_tried() -> None:
 
 def test_it_keeps_settings_that_cannot_be_bettered() -> None:
     labels = _discs()
-    tuned = search([[([_maps(labels)], labels)]], DecodeSettings())
+    tuned = search([[([_view(labels)], labels)]], DecodeSettings())
     assert tuned.before == tuned.after == 1.0
     assert tuned.decode == DecodeSettings()
 
@@ -61,7 +62,7 @@ def test_it_keeps_settings_that_cannot_be_bettered() -> None:
 def test_every_trial_is_told_and_the_grid_is_whole() -> None:
     labels = _discs()
     few = {"maxima_threshold": (0.1, 9.0), "interior_threshold": (0.3, 0.5, 2.0)}
-    tuned = search([[([_maps(labels)], labels)]], DecodeSettings(), candidates=few)
+    tuned = search([[([_view(labels)], labels)]], DecodeSettings(), candidates=few)
     assert len(tuned.grid) == 6
     worst = [row["f1"] for row in tuned.grid if row["maxima_threshold"] == 9.0]
     assert worst == [0.0, 0.0, 0.0]
@@ -72,7 +73,7 @@ def test_confidences_come_to_mean_the_share_that_is_right() -> None:
     truth = _discs()
     half = np.where(truth > 2, 0, truth)  # two of the four discs that the maps show are no cells
     few = {"maxima_threshold": (0.1,)}
-    tuned = search([[([_maps(truth)], half)]], DecodeSettings(), candidates=few)
+    tuned = search([[([_view(truth)], half)]], DecodeSettings(), candidates=few)
     assert tuned.calibration is not None
     assert tuned.calibration.cells == 4
     assert tuned.calibration.error_before > 0.4
@@ -82,21 +83,21 @@ def test_confidences_come_to_mean_the_share_that_is_right() -> None:
 def test_views_of_another_scale_are_scored_at_the_size_of_the_truth() -> None:
     labels = _discs()
     double = labels.repeat(2, axis=0).repeat(2, axis=1)
-    tuned = search([[([_maps(double)], labels)]], DecodeSettings(), candidates={})
+    tuned = search([[([_view(double)], labels)]], DecodeSettings(), candidates={})
     assert tuned.after == 1.0
     assert tuned.calibration is not None
     assert tuned.calibration.cells == 4
 
 
 def test_without_cells_nothing_is_calibrated() -> None:
-    maps = _maps(np.zeros((32, 32), np.int32))
-    tuned = search([[([maps], np.zeros((32, 32), np.int32))]], DecodeSettings(), candidates={})
+    view = _view(np.zeros((32, 32), np.int32))
+    tuned = search([[([view], np.zeros((32, 32), np.int32))]], DecodeSettings(), candidates={})
     assert tuned.calibration is None
 
 
 def test_unknown_objectives_are_refused() -> None:
     with pytest.raises(ValueError, match="did you mean 'mean_ap'"):
-        search([[([_maps(_discs())], _discs())]], DecodeSettings(), objective="mean_app")
+        search([[([_view(_discs())], _discs())]], DecodeSettings(), objective="mean_app")
 
 
 def test_the_test_split_is_refused(tiny_store: Store) -> None:
@@ -119,10 +120,10 @@ def test_the_best_settings_travel_with_the_model(tiny_store: Store, tmp_path: Pa
 
 def test_sets_weigh_alike_however_many_images_they_have() -> None:
     labels = _discs()
-    maps = _maps(labels)
+    view = _view(labels)
     none = np.zeros_like(labels)  # where cells are to be found, and where none are
     few = {"maxima_threshold": (0.1, 9.0)}
-    sets = [[([maps], labels)], [([maps], none), ([maps], none), ([maps], labels)]]
+    sets = [[([view], labels)], [([view], none), ([view], none), ([view], labels)]]
     tuned = search(sets, DecodeSettings(maxima_threshold=9.0), candidates=few)
     assert tuned.decode.maxima_threshold == 0.1
     assert tuned.after == pytest.approx((1.0 + 0.5) / 2)  # 4 right of 12 found: F1 0.5

@@ -23,7 +23,6 @@ from cellshed.config import with_overrides
 from cellshed.cores import usable_cores
 from cellshed.data.store import Store, open_store
 from cellshed.files import whole_file
-from cellshed.inference import Maps
 from cellshed.metrics.calibration import fit_calibration, hits
 from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import as_scores, count
@@ -32,13 +31,13 @@ from cellshed.predict import Segmenter, load_model
 from cellshed.progress import Progress
 from cellshed.report.drawing import save
 from cellshed.report.study_figures import heat_map
-from cellshed.rivals import best_cells
+from cellshed.rivals import View, best_cells
 from cellshed.settings import CalibrationSettings, DecodeSettings
 from cellshed.spelling import nearest
 from cellshed.training.split import of_splits
 
-Image = tuple[Sequence[Maps], NDArray[Any]]
-"""Maps of an image at each of the model's scales, and its true labels."""
+Image = tuple[Sequence[View], NDArray[Any]]
+"""An image as seen at each of the model's scales, and its true labels."""
 
 CANDIDATES: dict[str, tuple[float, ...]] = {
     "maxima_threshold": (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28),
