@@ -1,10 +1,11 @@
 """What several scales bring on labelled images, and what they cost.
 
-`python benchmarks/scales.py MODEL STORE... --scales 1,0.8 --second 16:1.3,44:0.75 [--confidence
-0.3] [--set decode.edge_weight=0.45]` shows the images of a split at all of these scales once, finds
-cells at each combination of them, and prints for each the area that the network saw (1: the image),
-the mean over stores of object F1 at IoU 0.5, and that of each store and cell type. --second is a
-predict.second_scale, pairs of a diameter and a scale, after the image itself. Use val.
+`python benchmarks/scales.py MODEL STORE... --scales "[1, 0.75]" --scales "[[16, [1, 1.3]], [500,
+[1, 0.75]]]" [--confidence 0.3] [--set decode.edge_weight=0.45]` shows the images of a split at all
+of these scales once, finds cells at each combination of them, and prints for each the area that the
+network saw (1: the image), the mean over stores of object F1 at IoU 0.5, and that of each store and
+cell type. --scales is a predict.scales, or a predict.scales_by_size after a first look at the image
+as it is. Use val.
 """
 
 import argparse
@@ -13,9 +14,10 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import chain
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from cellshed.cores import usable_cores
@@ -24,34 +26,24 @@ from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import as_scores, count
 from cellshed.predict import Segmenter, load_model
 from cellshed.rivals import View, best_cells, certain_cells
-from cellshed.scale import second_scales
-from cellshed.settings import DecodeSettings
+from cellshed.scale import scales_for
+from cellshed.settings import DecodeSettings, PredictSettings
 
-Pairs = tuple[tuple[float, float], ...]
 Counts = NDArray[np.float64]
 Labels = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A way to look at an image."""
+    """A way to look at images."""
 
-    scales: tuple[float, ...]
-    second: Pairs
-    settings: DecodeSettings
+    words: str
+    predict: PredictSettings
+    decode: DecodeSettings
 
-    def __str__(self) -> str:
-        """Return scales, second scale and confidence threshold."""
-        second = ",".join(f"{diameter:g}:{scale:g}" for diameter, scale in self.second)
-        words = ",".join(f"{scale:g}" for scale in self.scales) + (second and f" then {second}")
-        return f"{words}  confidence {self.settings.confidence_threshold:g}"
-
-    def choose(self, first: View) -> tuple[float, ...]:
+    def scales(self, first: View) -> tuple[float, ...]:
         """Return the scales of an image by its first view."""
-        if not self.second:
-            return self.scales
-        found = certain_cells(first, self.settings)
-        return (*self.scales, *second_scales(found, self.second))
+        return scales_for(certain_cells(first, self.decode), self.predict)
 
 
 @dataclass(frozen=True)
@@ -78,9 +70,11 @@ def score(model: Segmenter, store: Store, trials: list[Trial]) -> dict[Trial, li
 
 def score_one(views: Mapping[float, View], truth: Labels, trial: Trial) -> Scored:
     """Return what there is to add up of one image."""
-    scales = trial.choose(views[trial.scales[0]])
-    found, _ = best_cells([views[scale] for scale in scales], trial.settings, truth.shape)
-    return Scored(count(overlap(truth, found)), sum(scale**2 for scale in scales))
+    first = trial.predict.scales[0]
+    scales = trial.scales(views[first])
+    found, _ = best_cells([views[scale] for scale in scales], trial.decode, truth.shape)
+    seen = {*scales, first} if trial.predict.scales_by_size else scales
+    return Scored(count(overlap(truth, found)), sum(scale**2 for scale in seen))
 
 
 def by_type(store: Store, scored: list[Scored]) -> dict[str, float]:
@@ -100,8 +94,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("stores", nargs="+")
-    parser.add_argument("--scales", action="append", default=[], help="such as 1,0.8")
-    parser.add_argument("--second", action="append", default=[], help="such as 16:1.3,44:0.75")
+    parser.add_argument("--scales", action="append", required=True, help='such as "[1, 0.8]"')
     parser.add_argument("--confidence", action="append", type=float, help="default: the model's")
     parser.add_argument("--set", action="append", default=[], dest="changes")
     parser.add_argument("--split", default="val")
@@ -109,32 +102,35 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def ways(asked: argparse.Namespace) -> list[tuple[tuple[float, ...], Pairs]]:
-    """Return the combinations of scales asked for."""
-    fixed = [tuple(float(scale) for scale in text.split(",")) for text in asked.scales]
-    pairs = [tuple(map(pair, text.split(","))) for text in asked.second]
-    return [*((scales, ()) for scales in fixed), *(((1.0,), second) for second in pairs)]
+def predict_settings(text: str) -> PredictSettings:
+    """Return the settings that a list of scales, or of diameters and scales, stands for."""
+    given = yaml.safe_load(text)
+    by_size = isinstance(given[0], list)
+    return PredictSettings(**{"scales_by_size" if by_size else "scales": given})
 
 
-def pair(text: str) -> tuple[float, float]:
-    """Return the two numbers of a text such as 16:1.3."""
-    diameter, scale = text.split(":")
-    return float(diameter), float(scale)
+def scales_of(settings: PredictSettings) -> set[float]:
+    """Return all scales that images may be seen at."""
+    return {*settings.scales, *chain.from_iterable(own for _, own in settings.scales_by_size)}
 
 
 def main() -> None:
     """Print the table."""
     asked = parse()
-    combinations = ways(asked)
-    every = {s for scales, pairs in combinations for s in (*scales, *(scale for _, scale in pairs))}
+    ways = {text: predict_settings(text) for text in asked.scales}
+    every = sorted(set().union(*map(scales_of, ways.values())))
     model = load_model(asked.model, precision=asked.precision)
-    changes = [f"predict.scales={sorted(every)}", "predict.second_scale=[]"]
+    changes = [f"predict.scales={every}", "predict.scales_by_size=[]"]
     model = model.with_changes([*asked.changes, *changes])
     decode = model.card.decode
-    thresholds = asked.confidence or [decode.confidence_threshold]
     trials = [
-        Trial(*way, decode.model_copy(update={"confidence_threshold": threshold}))
-        for way, threshold in product(combinations, thresholds)
+        Trial(
+            f"{text}  confidence {threshold:g}",
+            settings,
+            decode.model_copy(update={"confidence_threshold": threshold}),
+        )
+        for text, settings in ways.items()
+        for threshold in asked.confidence or [decode.confidence_threshold]
     ]
     stores = {path: open_store(path).select(asked.split) for path in asked.stores}
     found = {path: score(model, store, trials) for path, store in stores.items()}
@@ -143,7 +139,7 @@ def main() -> None:
         mean = np.mean([groups[""] for groups in scores.values()])
         area = np.mean([one.area for of_store in found.values() for one in of_store[trial]])
         print(
-            trial,
+            trial.words,
             f"area {area:.2f}  mean {mean:.4f}",
             *(
                 f"{group or path.rstrip('/').rpartition('/')[2]} {f1:.3f}"

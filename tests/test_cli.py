@@ -127,14 +127,14 @@ def test_fast_shows_images_at_one_scale(
     tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "a.png")
-    changes = ("--set", "predict.scales=[1, 0.5]", "--set", "predict.second_scale=[[20, 2]]")
+    changes = ("--set", "predict.scales=[1, 0.5]", "--set", "predict.scales_by_size=[[20, [2]]]")
     common = (tmp_path / "a.png", "--model", tiny_model, *changes)
-    for option, scales, second in (((), [1.0, 0.5], [[20, 2]]), (("--fast",), [1.0], [])):
+    for option, scales, second in (((), [1.0, 0.5], [[20, [2]]]), (("--fast",), [1.0], [])):
         out = tmp_path / f"out{len(option)}"
         assert _run(capfd, "predict", *common, "--out", out, *option)[0] == 0
         made_by = json.loads((out / "made_by.json").read_text())
         assert made_by["predict"]["scales"] == scales
-        assert made_by["predict"]["second_scale"] == second
+        assert made_by["predict"]["scales_by_size"] == second
 
 
 def test_an_unwritable_folder_is_exit_2_and_earlier_results_stay(

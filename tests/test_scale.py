@@ -10,8 +10,8 @@ from cellshed.inference import Maps
 from cellshed.metrics.scores import score
 from cellshed.model.folder import ModelCard
 from cellshed.predict import Segmenter, load_model
-from cellshed.scale import keep_present, resize_image, resize_labels, second_scales
-from cellshed.settings import DecodeSettings, ModelSettings, NormalizeSettings
+from cellshed.scale import keep_present, resize_image, resize_labels, scales_for
+from cellshed.settings import DecodeSettings, ModelSettings, NormalizeSettings, PredictSettings
 
 SIDE = 128
 
@@ -88,45 +88,58 @@ def test_without_a_diameter_nothing_is_resized() -> None:
     assert seen == [(SIDE, SIDE)]
 
 
-SECOND = "predict.second_scale=[[16, 1.5], [40, 0.75], [100, 0.5]]"
-
-
-@pytest.mark.parametrize(("diameter", "side"), [(12, 192), (30, 96), (50, 64)])
-def test_the_second_scale_suits_the_cells_of_the_first(diameter: float, side: int) -> None:
-    model = _segmenter(None, []).with_changes([SECOND])
-    image = _discs(diameter) > 0
-    assert [view.shape for view in model.views(image)] == [(128, 128), (side, side)]
-    assert _f1(_discs(diameter), model.segment(image)) == 1.0
-
-
-def test_without_cells_every_second_scale_is_tried() -> None:
-    views = _segmenter(None, []).with_changes([SECOND]).views(np.zeros((SIDE, SIDE)))
-    assert [len(view.maps["foreground"]) for view in views] == [128, 192, 96, 64]
-
-
-def test_the_second_scale_is_chosen_by_the_median_at_the_told_diameter() -> None:
-    # Shown at 24 / 48, discs of 48 have 24 pixels: 0.75 of that scale it is.
-    model = _segmenter(24.0, []).with_changes([SECOND]).with_diameter(48.0)
-    views = model.views(_discs(48) > 0)
-    assert [len(view.maps["foreground"]) for view in views] == [64, 48]
-
-
-def test_a_diameter_of_second_scales_is_included_and_beyond_the_last_there_is_none() -> None:
-    labels = np.zeros((40, 40), np.int32)
-    labels[10:20, 10:20], labels[30:, 30:] = 1, 2  # of 100 pixels; the other is at the frame
-    diameter = float(np.sqrt(400 / np.pi))
-    assert second_scales(labels, ((diameter, 2.0), (50.0, 0.5))) == (2.0,)
-    assert second_scales(labels, ((diameter - 0.01, 2.0), (50.0, 0.5))) == (0.5,)
-    assert second_scales(labels, ((2.0, 2.0), (5.0, 0.5))) == ()
-    assert second_scales(labels * 0, ((2.0, 2.0), (5.0, 0.5))) == (2.0, 0.5)
+BY_SIZE = "predict.scales_by_size=[[16, [1.5]], [40, [1, 0.75]], [100, [0.5, 0.25]]]"
 
 
 @pytest.mark.parametrize(
-    "pairs", ["[[16, 1.3], [16, 1]]", "[[44, 1], [16, 2]]", "[[16, 0]]", "[16]"]
+    ("diameter", "sides"), [(12, [192]), (30, [128, 96]), (50, [64, 32]), (0, [128, 160])]
 )
-def test_second_scales_out_of_order_are_refused(pairs: str) -> None:
-    with pytest.raises(ValueError, match=r"predict.*second_scale"):
-        _segmenter(None, []).with_changes([f"predict.second_scale={pairs}"])
+def test_scales_suit_the_cells_of_the_first_look(diameter: float, sides: list[int]) -> None:
+    model = _segmenter(None, []).with_changes([BY_SIZE, "predict.scales=[1, 1.25]"])
+    views = model.views(_discs(diameter) > 0)
+    assert [view.shape for view in views] == [(side, side) for side in sides]
+
+
+@pytest.mark.parametrize("diameter", [12, 30, 50])
+def test_cells_are_found_at_the_scales_that_suit_them(diameter: float) -> None:
+    model = _segmenter(None, []).with_changes([BY_SIZE])
+    found = score(_discs(diameter), model.segment(_discs(diameter) > 0))
+    assert found["thresholds"]["0.60"]["f1"] == 1.0
+
+
+def test_no_scale_is_looked_at_twice() -> None:
+    seen: list[tuple[int, ...]] = []
+    _segmenter(None, seen).with_changes([BY_SIZE]).views(_discs(30) > 0)
+    assert len(seen) == 2
+
+
+def test_sizes_are_those_at_the_told_diameter() -> None:
+    # Shown at 24 / 48, discs of 48 have 24 pixels: 1 and 0.75 of that scale it is.
+    model = _segmenter(24.0, []).with_changes([BY_SIZE]).with_diameter(48.0)
+    assert [view.shape for view in model.views(_discs(48) > 0)] == [(64, 64), (48, 48)]
+
+
+def test_a_diameter_is_included_and_beyond_the_last_stand_the_usual_scales() -> None:
+    labels = np.zeros((40, 40), np.int32)
+    labels[10:20, 10:20], labels[30:, 30:] = 1, 2  # of 100 pixels; the other is at the frame
+    diameter = float(np.sqrt(400 / np.pi))
+
+    def chosen(first: float) -> tuple[float, ...]:
+        pairs = ((first, (2.0,)), (first + 1, (0.5,)))
+        return scales_for(labels, PredictSettings(scales=(3.0,), scales_by_size=pairs))
+
+    assert chosen(diameter) == (2.0,)
+    assert chosen(diameter - 0.01) == (0.5,)
+    assert chosen(diameter - 1.01) == (3.0,)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    ["[[16, [1]], [16, [2]]]", "[[44, [1]], [16, [2]]]", "[[16, [0]]]", "[[16, []]]", "[16]"],
+)
+def test_sizes_out_of_order_are_refused(pairs: str) -> None:
+    with pytest.raises(ValueError, match=r"predict.*scales_by_size"):
+        _segmenter(None, []).with_changes([f"predict.scales_by_size={pairs}"])
 
 
 @pytest.mark.parametrize(

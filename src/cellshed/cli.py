@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_ONE_SCALE = ("predict.scales=[1.0]", "predict.second_scale=[]")
+_ONE_SCALE = ("predict.scales=[1.0]", "predict.scales_by_size=[]")
 
 
 def main() -> None:

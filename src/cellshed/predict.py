@@ -17,7 +17,7 @@ from cellshed.metrics.calibration import calibrate
 from cellshed.model.folder import ModelCard, find_model, read_card
 from cellshed.normalize import as_channels, normalize
 from cellshed.rivals import View, best_cells, certain_cells
-from cellshed.scale import LARGEST_CHANGE, second_scales, zoomed
+from cellshed.scale import LARGEST_CHANGE, scales_for, zoomed
 from cellshed.settings import Config, DecodeSettings
 from cellshed.watershed import decode_with_confidence
 
@@ -150,17 +150,17 @@ class Segmenter:
     def views(self, image: NDArray[Any], *, channel: int | None = None) -> list[View]:
         """Return the image as seen at each of predict.scales, as `maps` does for the first of them.
 
-        With predict.second_scale also at the scale that suits the cells of the first.
+        With predict.scales_by_size at those scales that suit the cells of that first view.
         """
         zoom, maps = self._first_view(image, channel)
-        first = View(maps)
-        scales = (*self.card.predict.scales[1:], *self._second_scales(first))
-        return [first, *(View(self._maps_at(image, channel, zoom * scale)) for scale in scales)]
-
-    def _second_scales(self, first: View) -> tuple[float, ...]:
-        """Return the scales that suit the cells of a first view, see predict.second_scale."""
-        pairs = self.card.predict.second_scale
-        return second_scales(certain_cells(first, self.card.decode), pairs) if pairs else ()
+        settings, first = self.card.predict, View(maps)
+        scales = settings.scales
+        if settings.scales_by_size:
+            scales = scales_for(certain_cells(first, self.card.decode), settings)
+        seen = {settings.scales[0]: first}
+        return [
+            seen.get(scale) or View(self._maps_at(image, channel, zoom * scale)) for scale in scales
+        ]
 
     def _first_view(self, image: NDArray[Any], channel: int | None) -> tuple[float, Maps]:
         """Return the scale that the diameter asks for, and the maps at the first of the scales."""

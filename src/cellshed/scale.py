@@ -1,12 +1,12 @@
 """Images brought to the scale that a model was trained on, and labels brought back from it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellshed.data.diameters import diameters
+from cellshed.settings import PredictSettings
 
 LARGEST_CHANGE = 8.0
 """Images are enlarged or reduced by this much at most; more is a mistake in the diameter."""
@@ -44,24 +44,21 @@ def zoomed(image: NDArray[Any], zoom: float) -> NDArray[Any]:
     return image if shape == image.shape[:2] else resize_image(image, shape)
 
 
-def second_scales(
-    labels: NDArray[np.int32], pairs: Sequence[tuple[float, float]]
-) -> tuple[float, ...]:
-    """Return the scales at which an image is looked at again, by how large its cells are.
+def scales_for(labels: NDArray[np.int32], settings: PredictSettings) -> tuple[float, ...]:
+    """Return the scales at which an image is looked at, by how large its cells are.
 
     Args:
         labels: int32 (H, W), 0 = background, the cells that a first look found.
-        pairs: of a diameter in pixels and a scale, diameters rising.
+        settings: scales_by_size and scales matter.
 
     Returns:
-        The scale of the first pair whose diameter is no less than the cells' median (those at the
-        frame left out), none if they are larger than all; without cells those of all pairs.
+        The scales of the first pair whose diameter is no less than the cells' median (those at
+        the frame left out); settings.scales if they are larger than all, or if there are none.
     """
     found = diameters(labels)
-    if not len(found):
-        return tuple(scale for _, scale in pairs)
-    median = np.median(found)
-    return tuple(scale for diameter, scale in pairs if median <= diameter)[:1]
+    median = np.median(found) if len(found) else np.inf
+    suited = (scales for diameter, scales in settings.scales_by_size if median <= diameter)
+    return next(suited, settings.scales)
 
 
 def resize_labels(labels: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.int32]:

@@ -12,6 +12,7 @@ Level = Annotated[str, Field(pattern=r"^[CP][1-7]$")]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Size = Annotated[float, Field(gt=0)]
+Scales = Annotated[tuple[Size, ...], Field(min_length=1)]
 
 
 class Settings(BaseModel):
@@ -258,14 +259,14 @@ class PredictSettings(Settings):
     zoom: Size = 1.0
     """Images are shown to the network enlarged by this, and cells are decoded at that scale. Thin
     borders between small cells need more than 1; the cost grows with its square."""
-    scales: Annotated[tuple[Size, ...], Field(min_length=1)] = (1.0,)
+    scales: Scales = (1.0,)
     """Scales, beside `zoom`, at which an image is shown; cells found at each compete, the surest
     win. `[1, 0.75]` finds cells of more sizes, at one and a half times the cost."""
-    second_scale: tuple[tuple[Size, Size], ...] = ()
-    """Pairs of a diameter and a scale: an image is shown once more, at the scale of the first pair
-    whose diameter is no less than the median of the cells found at the first of `scales`, in that
-    view's pixels. `[[16, 1.3], [44, 0.75], [500, 0.5]]` enlarges small cells and reduces large
-    ones. An image without cells is shown at all of these scales."""
+    scales_by_size: tuple[tuple[Size, Scales], ...] = ()
+    """Pairs of a diameter and scales: an image is shown at the scales of the first pair whose
+    diameter is no less than the median of the cells found at the first of `scales`, in that view's
+    pixels. `[[16, [1, 1.3]], [44, [1, 0.75]], [500, [1, 0.5]]]` enlarges small cells and reduces
+    large ones. An image with larger cells, or none, is shown at `scales`."""
     mirrors: bool = False
     """Average the maps over each tile and its three mirror images: better, at four times the
     cost."""
@@ -282,9 +283,9 @@ class PredictSettings(Settings):
 
     @model_validator(mode="after")
     def _diameters_rise(self) -> Self:
-        diameters = [diameter for diameter, _ in self.second_scale]
+        diameters = [diameter for diameter, _ in self.scales_by_size]
         if diameters != sorted(set(diameters)):
-            raise ValueError(f"second_scale: give diameters that rise, not {diameters}")
+            raise ValueError(f"scales_by_size: give diameters that rise, not {diameters}")
         return self
 
 
