@@ -86,6 +86,7 @@ def test_a_recipe_becomes_a_model_with_its_card(
         "Drawn cells.",
         "| **livecell** |",
         "Too small to segment",
+        "shown to it at scale 1.",
         "| livecell, told |",
         "reliability.svg",
     ):

@@ -39,6 +39,7 @@ def model_card(
         f"`make models DATA=...` at commit `{recipe['commit']}`, settings "
         + ", then ".join(f"`recipes/{file}`" for file in recipe["settings"])
         + f" (SHA-256 {recipe['settings_sha256'][:16]}).",
+        _looks(card["predict"]),
         "## How good it is",
         _table(_SCORE_HEAD, list(_score_rows(results))),
         "Object F1: cells found at IoU above 0.5, pooled over images, with the 95 % bootstrap "
@@ -65,6 +66,23 @@ def model_card(
         parts.append("## Where it fails")
         parts += [f"![{p['caption']}]({p['file']})\n\n*{p['caption']}*" for p in pictures]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _looks(predict: Tree) -> str:
+    """Return at which scales the model sees an image."""
+    usual, by_size = _list(predict["scales"]), predict["scales_by_size"]
+    if not by_size:
+        return f"An image is shown to it at scale {usual}."
+    suited = "; ".join(f"up to {pixels:g} pixels {_list(own)}" for pixels, own in by_size)
+    return (
+        "An image is shown to it at scales that suit its cells, by their median diameter in a "
+        f"first look: {suited}; larger ones, or none, {usual}."
+    )
+
+
+def _list(numbers: Sequence[float]) -> str:
+    *others, last = [f"{number:g}" for number in numbers]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 _SCORE_HEAD = ["set", "images", "cells", "object F1 at IoU 0.5", "at 0.75", "mean AP", "PQ"]
