@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.data.diameters import diameters
+from cellshed.data.diameters import middle_diameter
 from cellshed.settings import PredictSettings
 
 LARGEST_CHANGE = 8.0
@@ -52,12 +52,11 @@ def scales_for(labels: NDArray[np.int32], settings: PredictSettings) -> tuple[fl
         settings: scales_by_size and scales matter.
 
     Returns:
-        The scales of the first pair whose diameter is no less than the cells' median (those at
-        the frame left out); settings.scales if they are larger than all, or if there are none.
+        The scales of the first pair whose diameter is no less than the cells'; settings.scales if
+        they are larger than all, or if there are none.
     """
-    found = diameters(labels)
-    median = np.median(found) if len(found) else np.inf
-    suited = (scales for diameter, scales in settings.scales_by_size if median <= diameter)
+    size = middle_diameter(labels)
+    suited = (scales for diameter, scales in settings.scales_by_size if size <= diameter)
     return next(suited, settings.scales)
 
 

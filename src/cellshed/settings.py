@@ -264,9 +264,10 @@ class PredictSettings(Settings):
     win. `[1, 0.75]` finds cells of more sizes, at one and a half times the cost."""
     scales_by_size: tuple[tuple[Size, Scales], ...] = ()
     """Pairs of a diameter and scales: an image is shown at the scales of the first pair whose
-    diameter is no less than the median of the cells found at the first of `scales`, in that view's
-    pixels. `[[16, [1, 1.3]], [44, [1, 0.75]], [500, [1, 0.5]]]` enlarges small cells and reduces
-    large ones. An image with larger cells, or none, is shown at `scales`."""
+    diameter is no less than that of the cells found at the first of `scales`, in that view's
+    pixels (half of their area is in smaller ones). `[[18, [1, 1.3]], [47, [1, 0.75]], [500, [1,
+    0.5]]]` enlarges small cells and reduces large ones. An image with larger cells, or none, is
+    shown at `scales`."""
     mirrors: bool = False
     """Average the maps over each tile and its three mirror images: better, at four times the
     cost."""
