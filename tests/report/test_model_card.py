@@ -20,7 +20,7 @@ CARD = {
         ({"scales": [1.0, 0.75, 1.3], "scales_by_size": []}, "at scale 1, 0.75 and 1.3."),
         (
             {"scales": [1.0], "scales_by_size": [[13.5, [1.6]], [44.0, [1.0, 0.75]]]},
-            "look: up to 13.5 pixels 1.6; up to 44 pixels 1 and 0.75; larger ones, or none, 1.",
+            "ones): up to 13.5 pixels 1.6; up to 44 pixels 1 and 0.75; larger ones, or none, 1.",
         ),
     ],
 )

@@ -75,8 +75,8 @@ def _looks(predict: Tree) -> str:
         return f"An image is shown to it at scale {usual}."
     suited = "; ".join(f"up to {pixels:g} pixels {_list(own)}" for pixels, own in by_size)
     return (
-        "An image is shown to it at scales that suit its cells, by their median diameter in a "
-        f"first look: {suited}; larger ones, or none, {usual}."
+        "An image is shown to it at scales that suit its cells, by their diameter in a first "
+        f"look (half of their area is in smaller ones): {suited}; larger ones, or none, {usual}."
     )
 
 
