@@ -8,7 +8,7 @@ from cellshed.predict import load_model
 
 CHANGES = (
     "predict.mirrors=true",
-    "predict.scales=[1.0, 0.75]",
+    "predict.scales=[1.0, 0.75, 1.3]",
     "predict.scales_by_size=[]",
     "decode.confidence_threshold=0.3",
 )
