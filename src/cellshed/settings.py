@@ -261,7 +261,8 @@ class PredictSettings(Settings):
     borders between small cells need more than 1; the cost grows with its square."""
     scales: Scales = (1.0,)
     """Scales, beside `zoom`, at which an image is shown; cells found at each compete, the surest
-    win. `[1, 0.75]` finds cells of more sizes, at one and a half times the cost."""
+    win. `[1, 0.75]` finds cells of more sizes, at one and a half times the cost. Where
+    `scales_by_size` is set, it goes before."""
     scales_by_size: tuple[tuple[Size, Scales], ...] = ()
     """Pairs of a diameter and scales: an image is shown at the scales of the first pair whose
     diameter is no less than that of the cells found at the first of `scales`, in that view's
