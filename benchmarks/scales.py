@@ -120,8 +120,7 @@ def main() -> None:
     ways = {text: predict_settings(text) for text in asked.scales}
     every = sorted(set().union(*map(scales_of, ways.values())))
     model = load_model(asked.model, precision=asked.precision)
-    changes = [f"predict.scales={every}", "predict.scales_by_size=[]"]
-    model = model.with_changes([*asked.changes, *changes])
+    model = model.with_changes([*asked.changes, f"predict.scales={every}"])
     decode = model.card.decode
     trials = [
         Trial(

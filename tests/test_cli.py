@@ -129,12 +129,12 @@ def test_fast_shows_images_at_one_scale(
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "a.png")
     changes = ("--set", "predict.scales=[1, 0.5]", "--set", "predict.scales_by_size=[[20, [2]]]")
     common = (tmp_path / "a.png", "--model", tiny_model, *changes)
-    for option, scales, second in (((), [1.0, 0.5], [[20, [2]]]), (("--fast",), [1.0], [])):
+    for option, scales, by_size in (((), [1.0, 0.5], [[20, [2]]]), (("--fast",), [1.0], [])):
         out = tmp_path / f"out{len(option)}"
         assert _run(capfd, "predict", *common, "--out", out, *option)[0] == 0
         made_by = json.loads((out / "made_by.json").read_text())
         assert made_by["predict"]["scales"] == scales
-        assert made_by["predict"]["scales_by_size"] == second
+        assert made_by["predict"]["scales_by_size"] == by_size
 
 
 def test_an_unwritable_folder_is_exit_2_and_earlier_results_stay(

@@ -107,6 +107,18 @@ def test_cells_are_found_at_the_scales_that_suit_them(diameter: float) -> None:
     assert found["thresholds"]["0.60"]["f1"] == 1.0
 
 
+def test_scales_that_are_asked_for_are_taken_for_all_sizes() -> None:
+    model = _segmenter(None, []).with_changes([BY_SIZE])
+    for changes, sides in (
+        (["predict.scales=[1, 0.5]"], [128, 64]),
+        (["predict.scales=[1, 0.5]", "decode.radius=3"], [128, 64]),
+        (["predict.scales=[1, 0.5]", BY_SIZE], [192]),
+        (["decode.radius=3"], [192]),
+    ):
+        views = model.with_changes(changes).views(_discs(12) > 0)
+        assert [view.shape for view in views] == [(side, side) for side in sides]
+
+
 def test_no_scale_is_looked_at_twice() -> None:
     seen: list[tuple[int, ...]] = []
     _segmenter(None, seen).with_changes([BY_SIZE]).views(_discs(30) > 0)

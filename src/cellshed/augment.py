@@ -3,7 +3,7 @@
 Targets are computed from the warped labels afterwards, so that distances are right at any zoom.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import exp, log
 from typing import Any, Literal
@@ -58,12 +58,7 @@ class Pose:
         return rotation @ np.diag(signs / np.array(self.zoom))
 
 
-def place(
-    pose: Pose,
-    centre: tuple[float, float],
-    size: int,
-    bend: NDArray[np.float32] | None = None,
-) -> Warp:
+def place(pose: Pose, centre: tuple[float, float], size: int) -> Warp:
     """Return the warp that puts a point of the source into the middle of a crop.
 
     Args:
@@ -71,7 +66,6 @@ def place(
         centre: (row, column) of the source. If the crop moves pixels onto pixels (zoom 1 and
             quarter turns), it is shifted by less than a pixel so that none is interpolated.
         size: side of the crop in pixels.
-        bend: see Warp.
     """
     axes = pose.axes()
     corner = np.array(centre) - axes @ np.full(2, (size - 1) / 2)
@@ -79,7 +73,7 @@ def place(
         corner = np.floor(corner + 1e-9)
     (a, b), (c, d) = axes.tolist()
     row, column = corner.tolist()
-    return Warp(((a, b, row), (c, d, column)), bend=bend)
+    return Warp(((a, b, row), (c, d, column)))
 
 
 def sample_warp(
@@ -101,8 +95,8 @@ def sample_warp(
     last = np.array(shape) - 1.0
     low = np.minimum(reach, last / 2)
     row, column = low + rng.random(2) * _steps(pose, last - 2 * low)
-    bend = _sample_bend(rng, settings.bend, size) if settings.bend else None
-    return place(pose, (row, column), size, bend)
+    how = place(pose, (row, column), size)
+    return replace(how, bend=_sample_bend(rng, settings.bend, size)) if settings.bend else how
 
 
 def sample_pose(rng: np.random.Generator, settings: AugmentSettings) -> Pose:

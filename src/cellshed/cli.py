@@ -28,7 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_ONE_SCALE = ("predict.scales=[1.0]", "predict.scales_by_size=[]")
 
 
 def main() -> None:
@@ -74,7 +73,8 @@ def _segmenter(
     segmenter = load_model(
         model, device=device, engine=engine, precision=precision, diameter=_pixels(diameter)
     )
-    return segmenter.with_changes([*(changes or ()), *(_ONE_SCALE if fast else ())])
+    changed = segmenter.with_changes(changes or ())
+    return changed.with_changes(["predict.scales=[1.0]"]) if fast else changed
 
 
 @app.callback()

@@ -67,12 +67,16 @@ class Segmenter:
     def with_changes(self, overrides: Iterable[str]) -> "Segmenter":
         """Return the same model with other settings, such as "decode.radius=3".
 
-        Only the sections decode and predict can be changed after training.
+        Only the sections decode and predict can be changed after training. Who sets predict.scales
+        wants these: they then stand for cells of all sizes.
         """
+        overrides = list(overrides)
         sections = {
             "decode": self.card.decode.model_dump(),
             "predict": self.card.predict.model_dump(),
         }
+        if "predict.scales" in [override.partition("=")[0] for override in overrides]:
+            sections["predict"]["scales_by_size"] = ()
         config = parse_config(yaml.safe_dump(sections), overrides)
         trained = Config(decode=config.decode, predict=config.predict)
         for name, value in trained:

@@ -6,13 +6,12 @@ anywhere else. How they are read and written: `config`.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 Level = Annotated[str, Field(pattern=r"^[CP][1-7]$")]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Size = Annotated[float, Field(gt=0)]
-Scales = Annotated[tuple[Size, ...], Field(min_length=1)]
+Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 
 
 class Settings(BaseModel):
@@ -165,7 +164,7 @@ class TrainingSettings(Settings):
     crop: Positive = 512
     """Side of the square crops, in pixels; a multiple of 32."""
     optimizer: Literal["adam", "adamw", "sgd", "keras-adam"] = "adamw"
-    lr: Size = 5e-4
+    lr: PositiveFloat = 5e-4
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     schedule: Literal["constant", "exponential", "cosine", "one-cycle"] = "cosine"
@@ -174,7 +173,7 @@ class TrainingSettings(Settings):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip: Literal["none", "global", "variable"] = "global"
     """variable: each parameter's gradient by itself, as Keras' clipnorm does."""
-    clip_norm: Size = 1.0
+    clip_norm: PositiveFloat = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the exponential moving average of the weights; 0: none."""
     loss_weights: dict[str, float] = Field(default_factory=dict)
@@ -239,8 +238,8 @@ class CalibrationSettings(Settings):
     logit(p) = rise * ln(c) - fall * ln(1 - c) + offset: beta calibration.
     """
 
-    rise: Size = 1.0
-    fall: Size = 1.0
+    rise: PositiveFloat = 1.0
+    fall: PositiveFloat = 1.0
     offset: float = 0.0
     cells: Annotated[int, Field(ge=0)] = 0
     """Predicted cells of the validation images that it was fitted on."""
@@ -256,14 +255,14 @@ class PredictSettings(Settings):
     """Side of a tile in pixels, a multiple of 32."""
     overlap: Annotated[int, Field(ge=0)] = 128
     """Pixels that neighbouring tiles share, at least; at most tile - 32."""
-    zoom: Size = 1.0
+    zoom: PositiveFloat = 1.0
     """Images are shown to the network enlarged by this, and cells are decoded at that scale. Thin
     borders between small cells need more than 1; the cost grows with its square."""
     scales: Scales = (1.0,)
     """Scales, beside `zoom`, at which an image is shown; cells found at each compete, the surest
     win. `[1, 0.75]` finds cells of more sizes, at one and a half times the cost. Where
-    `scales_by_size` is set, it goes before."""
-    scales_by_size: tuple[tuple[Size, Scales], ...] = ()
+    `scales_by_size` is set, it goes before; to set this alone on a trained model unsets that."""
+    scales_by_size: tuple[tuple[PositiveFloat, Scales], ...] = ()
     """Pairs of a diameter and scales: an image is shown at the scales of the first pair whose
     diameter is no less than that of the cells found at the first of `scales`, in that view's
     pixels (half of their area is in smaller ones). `[[18, [1, 1.3]], [47, [1, 0.75]], [500, [1,

@@ -9,7 +9,6 @@ from cellshed.predict import load_model
 CHANGES = (
     "predict.mirrors=true",
     "predict.scales=[1.0, 0.75, 1.3]",
-    "predict.scales_by_size=[]",
     "decode.confidence_threshold=0.3",
 )
 """What the model does with more care than usual."""
