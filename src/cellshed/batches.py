@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cellshed.augment import sample_warp, warp
 from cellshed.cores import usable_cores
-from cellshed.data.store import Store
+from cellshed.data.store import NOT_ANNOTATED, Store
 from cellshed.intensity import vary_intensity
 from cellshed.normalize import as_channels, normalize, scaling
 from cellshed.settings import Config, TrainingSettings
@@ -34,6 +34,8 @@ class Batch(TypedDict):
     """(N, C, S, S) float32, normalised."""
     targets: dict[str, Tensor]
     """By head name: (N, channels, S, S), float32 or uint8 as cellshed.targets gives them."""
+    known: Tensor | None
+    """(N, 1, S, S) bool, False where the labels are NOT_ANNOTATED; None: nowhere."""
     names: list[str]
     """Name of each image."""
 
@@ -44,6 +46,8 @@ class Sample:
 
     image: NDArray[np.float32]
     targets: dict[str, NDArray[Any]]
+    known: NDArray[np.bool_]
+    """(S, S, 1), whether somebody said what the pixel is."""
     name: str
 
 
@@ -94,10 +98,12 @@ class Crops:
         """
         store, i = self.items[item]
         try:
-            image, targets = self._crop(store, i, self._chance(epoch, 1 + number))
+            image, labels = self._crop(store, i, self._chance(epoch, 1 + number))
         except ValueError as error:
             raise ValueError(f"image '{store.records[i].name}': {error}") from error
-        return Sample(image, targets, store.records[i].name)
+        config, known = self.config, labels != NOT_ANNOTATED
+        targets = encode_targets(known * labels, config.model.heads, config.targets)
+        return Sample(image, targets, known[:, :, None], store.records[i].name)
 
     def _chance(self, epoch: int, number: int) -> np.random.Generator:
         return np.random.default_rng([self.config.training.seed, epoch, number])
@@ -113,7 +119,7 @@ class Crops:
 
     def _crop(
         self, store: Store, i: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         config, size = self.config, self.config.training.crop
         image, labels = as_channels(store.image(i)), store.labels(i)
         if image.shape[2] != config.model.in_channels:
@@ -126,8 +132,7 @@ class Crops:
             crop, labels = warp(normalize(image, config.normalize), labels, how, size)
         else:
             crop, labels = warp(image, labels, how, size, scaling(image, config.normalize))
-        crop = vary_intensity(rng, config.augment, crop)
-        return crop, encode_targets(labels, config.model.heads, config.targets)
+        return vary_intensity(rng, config.augment, crop), labels
 
 
 def loader(
@@ -178,9 +183,11 @@ def steps_per_epoch(stores: Sequence[Store], training: TrainingSettings, *, worl
 def collate(samples: Sequence[Sample]) -> Batch:
     """Put samples into one batch; tensors lie channels last in memory, as they were computed."""
     names = samples[0].targets
+    known = _stack([sample.known for sample in samples])
     return {
         "image": _stack([sample.image for sample in samples]),
         "targets": {name: _stack([sample.targets[name] for sample in samples]) for name in names},
+        "known": None if known.all() else known,
         "names": [sample.name for sample in samples],
     }
 

@@ -17,6 +17,8 @@ from cellshed.spelling import nearest
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+NOT_ANNOTATED = -1
+"""Label of pixels of which nobody said what they are: neither a cell's nor background."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,10 @@ class Store:
         return self._array("images", index)
 
     def labels(self, index: int) -> NDArray[np.integer]:
-        """Return labels (H, W), 0 = background, uint16 or int32, mapped read-only."""
+        """Return labels (H, W), 0 = background, mapped read-only: uint16 or, where needed, int32.
+
+        Pixels of which nobody said what they are have NOT_ANNOTATED, -1.
+        """
         return self._array("labels", index)
 
     def crop(
@@ -184,7 +189,8 @@ def open_store(path: str | Path) -> Store:
 
 def save_arrays(folder: Path, name: str, image: NDArray[Any], labels: NDArray[np.int32]) -> None:
     """Write one image and its labels into the folder of a store that is being built."""
-    compact = labels.astype(np.uint16) if labels.max(initial=0) < 2**16 else labels
+    small = labels.min(initial=0) >= 0 and labels.max(initial=0) < 2**16
+    compact = labels.astype(np.uint16) if small else labels
     for kind, array in (("images", image), ("labels", compact)):
         target = folder / kind / f"{name}.npy"
         target.parent.mkdir(exist_ok=True)
