@@ -12,8 +12,9 @@ def diameters(labels: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return each cell's diameter in pixels, sqrt(4 area / pi), cells of the frame left out.
 
     Args:
-        labels: integer (H, W), 0 = background.
+        labels: integer (H, W), 0 = background, -1 = not annotated.
     """
+    labels = np.maximum(labels, 0)
     areas = np.bincount(labels.ravel())
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         areas[edge] = 0
