@@ -10,7 +10,7 @@ import torch
 from cellshed.augment import sample_warp, warp
 from cellshed.batches import Crops, loader, steps_per_epoch
 from cellshed.config import parse_config
-from cellshed.data.store import Record
+from cellshed.data.store import NOT_ANNOTATED, Record
 from cellshed.normalize import normalize
 from cellshed.settings import Config
 from cellshed.targets import TARGETS, encode_targets
@@ -95,6 +95,26 @@ def test_targets_are_those_of_the_warped_labels():
     assert labels.any()
     for name, target in encode_targets(labels, HEADS, zoomed.targets).items():
         np.testing.assert_array_equal(sample.targets[name], target)
+
+
+def test_ground_that_nobody_annotated_is_marked_and_has_no_targets():
+    store, plain = MemoryStore(2), MemoryStore(2)
+    for cells in store.cells:
+        cells[:, 40:] = 0
+    plain.cells = [cells.astype(np.int32) for cells in store.cells]
+    for cells in plain.cells:
+        cells[:, 40:] = NOT_ANNOTATED
+    for known, whole in zip(
+        loader([plain], settings(), epoch=0), loader([store], settings(), epoch=0), strict=True
+    ):
+        assert whole["known"] is None
+        assert known["known"].dtype == torch.bool
+        assert known["known"].shape == (2, 1, 32, 32)
+        for name, target in known["targets"].items():
+            assert torch.equal(target, whole["targets"][name])
+    still = Crops([plain], settings("augment: {rotation: 0, zoom: [1, 1], flip: false}"))
+    columns = [still.sample(0, 0, n).known[:, :, 0].all(axis=0).sum() for n in range(8)]
+    assert min(columns) < max(columns) == 32  # crops that end left of column 40 are whole
 
 
 @pytest.mark.parametrize("workers", [1, 3])

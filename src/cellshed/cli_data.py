@@ -65,6 +65,12 @@ def prepare(
     overlap: Annotated[
         str, typer.Option(help="smaller-on-top, later-on-top or drop-covered.")
     ] = "smaller-on-top",
+    margin: Annotated[
+        int, typer.Option(help="Frame in pixels where ground without a label isn't annotated.")
+    ] = 0,
+    not_annotated: Annotated[
+        int | None, typer.Option(help="Label of ground that nobody annotated, beside -1.")
+    ] = None,
     val_share: Annotated[
         float, typer.Option(help="Share of images without a split that become val, by --seed.")
     ] = 0.0,
@@ -90,6 +96,8 @@ def prepare(
             seed=seed,
             size=size,
             overlap=overlap,
+            margin=margin,
+            not_annotated=not_annotated,
             val_share=val_share,
             test_share=test_share,
             images=images,

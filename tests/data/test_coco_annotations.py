@@ -17,6 +17,7 @@ from cellshed.data.coco import (
     read_coco,
 )
 from cellshed.data.painting import Painted
+from cellshed.data.store import NOT_ANNOTATED
 
 SQUARE = [2, 1, 6, 1, 6, 4, 2, 4]  # columns 2-5 of rows 1-3
 H, W = 8, 10
@@ -108,7 +109,7 @@ def test_whatever_is_not_painted_is_listed_with_its_reason(tmp_path: Path) -> No
     assert result.ids == (1,)
     assert {key: found[key] for key in (2, 3, 4, 18)} == dict.fromkeys((2, 3, 4, 18), short)
     assert found[5] == found[15] == "no segmentation, or not one in COCO's form"
-    assert found[6] == "a crowd, not a single cell"
+    assert found[6] == "a crowd, not a single cell; its ground counts as not annotated"
     assert found[7] == found[8] == "covers no pixel of the image"
     assert found[9] == found[10] == "a polygon's points are no numbers nearby"
     assert found[11] == found[12] == found[13] == "its run lengths do not fit the image"
@@ -116,6 +117,16 @@ def test_whatever_is_not_painted_is_listed_with_its_reason(tmp_path: Path) -> No
     assert found[16] == "same mask as annotation 1"
     assert found[17] == "same mask as annotation 1"  # the last reason of the two it has
     assert set(found) == set(range(2, 19))
+
+
+def test_ground_of_a_crowd_is_not_annotated_but_for_cells(tmp_path: Path) -> None:
+    runs = [0, 4, *[H - 4, 4] * (W - 1), H - 4]  # the first four pixels of each column
+    upper = {"size": [H, W], "counts": runs}
+    result = painted(tmp_path, [entry(1, [SQUARE]), entry(2, upper, iscrowd=1)])
+    alone = painted(tmp_path, [entry(1, [SQUARE])]).labels
+    expected = np.where((np.arange(H)[:, None] < 4) & (alone == 0), NOT_ANNOTATED, alone)
+    np.testing.assert_array_equal(result.labels, expected)
+    assert (expected == NOT_ANNOTATED).any()
 
 
 def test_part_that_cannot_be_drawn_is_listed_though_the_cell_is_painted(tmp_path: Path) -> None:

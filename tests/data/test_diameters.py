@@ -26,6 +26,12 @@ def test_diameters_are_those_of_discs_and_leave_cells_of_the_frame() -> None:
     np.testing.assert_allclose(diameters(labels[:, 2:]), [diameter(5), diameter(3)])
 
 
+def test_ground_that_nobody_annotated_has_no_diameter() -> None:
+    labels = squares(2, 5, 3)
+    unknown = np.where(labels == 0, -1, labels)
+    np.testing.assert_array_equal(diameters(unknown), diameters(labels))
+
+
 def test_half_of_the_area_is_reached_at_the_middle_diameter() -> None:
     assert middle_diameter(squares(4, 4, 4)) == pytest.approx(diameter(4))
     # Areas 1, 1, 1, 4, 4, 9: 11 of 20 are reached at the second 4.

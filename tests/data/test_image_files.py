@@ -267,6 +267,13 @@ def test_failed_write_leaves_the_earlier_file(
     assert [file.name for file in tmp_path.iterdir()] == ["x.tif"]
 
 
+def test_labels_come_back_as_they_were_with_ground_that_nobody_annotated(tmp_path: Path) -> None:
+    for largest in (3, 2**16 + 1):
+        labels = np.array([[-1, 0], [1, largest]], np.int32)
+        write_labels(tmp_path / "x.tif", labels)
+        np.testing.assert_array_equal(read_labels(tmp_path / "x.tif"), labels)
+
+
 def test_labels_from_png_and_npy(tmp_path: Path) -> None:
     png(tmp_path / "a.png", GREY16)
     np.save(tmp_path / "b.npy", GREY16)
@@ -295,7 +302,7 @@ def test_arrays_that_are_no_labels_are_named(
 
 
 def test_only_labels_are_written(tmp_path: Path) -> None:
-    arrays: list[Any] = [np.zeros((3, 3)), np.array([[-1]]), np.zeros((3, 3, 1), int)]
+    arrays: list[Any] = [np.zeros((3, 3)), np.array([[-2]]), np.zeros((3, 3, 1), int)]
     for array in arrays:
         with pytest.raises(ValueError, match="labels"):
             write_labels(tmp_path / "out.tif", array)

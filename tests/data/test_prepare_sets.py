@@ -15,7 +15,7 @@ import tifffile
 from cellshed.data.livecell import annotation_file, single_cell_file, size_split_file
 from cellshed.data.prepare import prepare
 from cellshed.data.readers import READERS, find_reader
-from cellshed.data.store import Store, open_store
+from cellshed.data.store import NOT_ANNOTATED, Store, open_store
 
 H, W = 24, 32
 SQUARE = [[2, 1, 6, 1, 6, 4, 2, 4]]  # columns 2-5 of rows 1-3
@@ -158,7 +158,7 @@ def test_every_annotation_left_out_is_in_the_manifest(tmp_path: Path) -> None:
     assert listed == {
         2: ("a.tif", "no polygon with 3 points or more"),
         3: ("a.tif", "same mask as annotation 1"),
-        5: ("a.tif", "a crowd, not a single cell"),
+        5: ("a.tif", "a crowd, not a single cell; its ground counts as not annotated"),
         6: ("", "no image with id 77"),
     }
     assert store.records[0].n_cells == 2
@@ -493,6 +493,42 @@ def test_layouts_are_told_apart(livecell: Path, folders: Path, tmp_path: Path) -
         find_reader(tmp_path / "gone")
 
 
+def test_ground_that_nobody_annotated_stays_so(folders: Path, tmp_path: Path) -> None:
+    labels = np.zeros((H, W), np.int16)
+    labels[2:6, 2:6], labels[10:, :], labels[:, 20:] = 7, -1, 99
+    save_image(folders / "labels" / "a.tif", labels)
+    store = prepare(folders, tmp_path / "store", not_annotated=99)
+    expected = np.where(labels == 7, 1, np.where(labels == 0, 0, NOT_ANNOTATED))
+    place = [record.name for record in store.records].index("a")
+    np.testing.assert_array_equal(store.labels(place), expected)
+    assert store.records[place].n_cells == 1
+    assert store.manifest["not_annotated_pixels"] == {"all": int((expected < 0).sum())}
+
+
+def test_a_margin_without_labels_is_not_annotated(folders: Path, tmp_path: Path) -> None:
+    labels = np.zeros((H, W), np.uint8)
+    labels[1:9, 1:9] = 3
+    save_image(folders / "labels" / "a.tif", labels)
+    store = prepare(folders, tmp_path / "store", margin=4)
+    found = store.labels([record.name for record in store.records].index("a"))
+    assert (found[1:9, 1:9] == 1).all()
+    assert (found[4:-4, 4:-4] >= 0).all()
+    frame = np.ones((H, W), bool)
+    frame[4:-4, 4:-4] = False
+    assert (found[frame & (labels == 0)] == NOT_ANNOTATED).all()
+
+
+def test_resizing_keeps_what_is_not_annotated(folders: Path, tmp_path: Path) -> None:
+    labels = np.zeros((H, W), np.int16)
+    labels[: H // 2, : W // 2], labels[H // 2 :] = 5, -1
+    save_image(folders / "labels" / "a.tif", labels)
+    store = prepare(folders, tmp_path / "store", size=16)
+    found = store.labels([record.name for record in store.records].index("a"))
+    expected = np.zeros((16, 16), np.int32)
+    expected[:8, :8], expected[8:] = 1, NOT_ANNOTATED
+    np.testing.assert_array_equal(found, expected)
+
+
 def rename_label(folders: Path) -> None:
     (folders / "labels" / "a.tif").rename(folders / "labels" / "z.tif")
 
@@ -514,7 +550,7 @@ def cut_image(folders: Path) -> None:
 
 
 def negative_label(folders: Path) -> None:
-    save_image(folders / "labels" / "a.tif", np.full((H, W), -1, np.int16))
+    save_image(folders / "labels" / "a.tif", np.full((H, W), -2, np.int16))
 
 
 def float_label(folders: Path) -> None:

@@ -254,6 +254,25 @@ def test_confidences_of_a_coco_file_are_read_too(sets):
     assert with_scores["pooled"]["coco"] != run(sets)["pooled"]["coco"]
 
 
+def test_ground_that_nobody_annotated_has_no_part_in_the_scores(sets):
+    """The right side of one image is unknown: scores are those of its left side."""
+    write_table(sets, confident=True)
+    name = NAMES[0]
+    true, pred = cells(0)
+    assert not ((pred[:, 45] == pred[:, 46]) & (pred[:, 45] > 0)).any()  # no cell on both sides
+    unknown, left = true.copy(), true.copy()
+    unknown[:, 46:], left[:, 46:] = -1, 0
+    write_labels(sets / "truth/labels" / f"{name}.tif", unknown)
+    known = run(sets, gallery=2)
+    write_labels(sets / "truth/labels" / f"{name}.tif", left)
+    pred[:, 46:] = 0
+    write_labels(sets / "pred" / f"{name}.tif", pred)
+    alone = run(sets)
+    for part in ("pooled", "cell_types", "images"):
+        assert known[part] == alone[part]
+    assert known["gallery"]
+
+
 def test_a_table_without_confidences_is_as_none(sets):
     rows = "".join(f"{name},{label},\n" for name in NAMES for label in (1, 2))
     (sets / "pred/cells.csv").write_text("image,label,confidence\n" + rows)

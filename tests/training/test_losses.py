@@ -85,6 +85,42 @@ def test_a_head_below_zero_still_learns() -> None:
         assert (gradient == slope).all()
 
 
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_unknown_pixels_have_no_part_in_any_loss(weights: str) -> None:
+    # The right half is unknown: as if the image were its left half alone.
+    random = torch.Generator().manual_seed(0)
+    logits = {
+        "inner_distance": torch.randn(2, 1, 4, 6, generator=random),
+        "pixelwise": torch.randn(2, 3, 4, 6, generator=random),
+    }
+    classes = torch.randint(0, 3, (2, 4, 6), generator=random)
+    targets = {
+        "inner_distance": torch.rand(2, 1, 4, 6, generator=random),
+        "pixelwise": torch.nn.functional.one_hot(classes, 3).permute(0, 3, 1, 2),
+    }
+    known = (torch.arange(6) < 3).expand(2, 1, 4, 6)
+    logits["pixelwise"][..., 3:] = torch.inf
+    settings = TrainingSettings.model_validate({"class_weights": weights})
+    whole = head_losses(logits, targets, settings, known)
+    half = head_losses(
+        {name: each[..., :3] for name, each in logits.items()},
+        {name: each[..., :3] for name, each in targets.items()},
+        settings,
+    )
+    for name, loss in half.items():
+        assert whole[name].item() == pytest.approx(loss.item(), rel=1e-6)
+
+
+def test_without_known_pixels_there_is_no_loss_and_no_slope() -> None:
+    logits = torch.randn(1, 3, 2, 2, requires_grad=True)
+    targets = {"pixelwise": _one_hot([[0, 1], [2, 0]], 3)}
+    nothing = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
+    loss = head_losses({"pixelwise": logits}, targets, TrainingSettings(), nothing)["pixelwise"]
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.item() == 0
+    assert not gradient.any()
+
+
 def test_default_and_given_loss_weights() -> None:
     heads = ("inner_distance", "pixelwise")
     assert loss_weights(heads, TrainingSettings()) == {"inner_distance": 1.0, "pixelwise": 0.01}

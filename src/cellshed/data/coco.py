@@ -17,6 +17,7 @@ from pycocotools import mask as coco_mask
 from cellshed.data.coco_file import Annotation, Coco, CocoImage, Polygon, RunLengths, read_coco
 from cellshed.data.painting import Mask, Painted, Problem, paint
 from cellshed.data.rle import encode_labels
+from cellshed.data.store import NOT_ANNOTATED
 
 __all__ = [
     "Annotation",
@@ -35,7 +36,7 @@ _TOO_SHORT = "no polygon with 3 points or more"
 def paint_image(
     image: CocoImage, shape: tuple[int, int], *, overlap: str = "smaller-on-top"
 ) -> Painted:
-    """Paint an image's annotations into a label image.
+    """Paint an image's annotations into a label image; the ground of crowds is NOT_ANNOTATED.
 
     Args:
         image: one image of a COCO file.
@@ -53,7 +54,16 @@ def paint_image(
         )
     masks, problems = image_masks(image, shape)
     painted = paint(masks, shape, overlap, image.file_name)
-    return replace(painted, problems=(*problems, *painted.problems))
+    labels = np.where((painted.labels == 0) & _crowded(image, shape), NOT_ANNOTATED, painted.labels)
+    return replace(painted, labels=labels, problems=(*problems, *painted.problems))
+
+
+def _crowded(image: CocoImage, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Tell which pixels lie in a crowd, whose cells nobody drew one by one."""
+    crowds = tuple(replace(a, crowd=False) for a in image.annotations if a.crowd)
+    masks, _ = image_masks(replace(image, annotations=crowds), shape)
+    crowded: NDArray[np.bool_] = paint(masks, shape, "later-on-top").labels > 0
+    return crowded
 
 
 def labels_to_annotations(
@@ -115,7 +125,7 @@ def coco_tree(images: Iterable[Mapping[str, Any]], annotations: Iterable[Any]) -
 def image_masks(image: CocoImage, shape: tuple[int, int]) -> tuple[list[Mask], list[Problem]]:
     """Return the mask of each annotation, overlaps and all, and what could not be read.
 
-    Crowds are no single cells and are left out.
+    Crowds are no single cells and are left out: paint_image takes their ground for not annotated.
     """
     masks: dict[int, bytes] = {}
     reasons: dict[int, str] = {}
@@ -123,7 +133,7 @@ def image_masks(image: CocoImage, shape: tuple[int, int]) -> tuple[list[Mask], l
     owners: list[int] = []
     for index, annotation in enumerate(image.annotations):
         if annotation.crowd:
-            reasons[index] = "a crowd, not a single cell"
+            reasons[index] = "a crowd, not a single cell; its ground counts as not annotated"
         elif annotation.shape is None:
             reasons[index] = "no segmentation, or not one in COCO's form"
         elif isinstance(annotation.shape, RunLengths):

@@ -12,6 +12,7 @@ from cellshed.data.images import LABEL_SUFFIXES, is_image, read_labels, stem, vi
 from cellshed.data.livecell import SPLITS, parse_name
 from cellshed.data.painting import Painted, Problem
 from cellshed.data.sources import Found, Item, Request, choose
+from cellshed.data.store import NOT_ANNOTATED
 
 
 def is_folders(source: Path) -> bool:
@@ -30,10 +31,10 @@ def read_folders(source: Path, request: Request) -> Found:
     """
     items = []
     if _is_pair(source):
-        items += _pair(source, "all")
+        items += _pair(source, "all", request.not_annotated)
     for split in SPLITS:
         if _is_pair(source / split):
-            items += _pair(source / split, split)
+            items += _pair(source / split, split, request.not_annotated)
     if not items:
         raise ValueError(f"{source}: no images in it")
     chosen = []
@@ -51,7 +52,7 @@ def _is_pair(folder: Path) -> bool:
     return (folder / "images").is_dir() and (folder / "labels").is_dir()
 
 
-def _pair(folder: Path, split: str) -> list[Item]:
+def _pair(folder: Path, split: str, not_annotated: int | None) -> list[Item]:
     images = _by_name(folder / "images", filter(is_image, visible_files(folder / "images")))
     labels = _by_name(folder / "labels", filter(_is_labels, visible_files(folder / "labels")))
     for kind, other, missing in (
@@ -63,7 +64,9 @@ def _pair(folder: Path, split: str) -> list[Item]:
                 f"{folder}: {len(missing)} times a {kind} has no partner in {other}/, first "
                 f"'{missing[0]}'; both need the same name"
             )
-    return [_item(images[name], labels[name], name, split) for name in sorted(images)]
+    return [
+        _item(images[name], labels[name], name, split, not_annotated) for name in sorted(images)
+    ]
 
 
 def _by_name(root: Path, files: Iterable[Path]) -> dict[str, Path]:
@@ -79,27 +82,31 @@ def _is_labels(path: Path) -> bool:
     return path.suffix.lower() in LABEL_SUFFIXES
 
 
-def _item(image: Path, labels: Path, name: str, split: str) -> Item:
+def _item(image: Path, labels: Path, name: str, split: str, not_annotated: int | None) -> Item:
     *folders, last = name.split("/")
     if folders and folders[0] in SPLITS and split == "all":
         split, *folders = folders
     parsed = parse_name(last)
     cell_type = parsed.cell_type if parsed else "".join(folders[:1])
     names = (last, "-".join([*folders, last]), "-".join([split, *folders, last]))
-    return Item(image, split, cell_type, names, partial(_read_painted, labels))
+    return Item(image, split, cell_type, names, partial(_read_painted, labels, not_annotated))
 
 
-def _read_painted(path: Path, shape: tuple[int, int], overlap: str) -> Painted:
+def _read_painted(
+    path: Path, not_annotated: int | None, shape: tuple[int, int], overlap: str
+) -> Painted:
     """Read a label image and number its cells from 1 without gaps; nothing overlaps in it."""
     labels = read_labels(path)
+    unknown = (labels == NOT_ANNOTATED) | (labels == not_annotated)
     if labels.shape != shape:
         raise ValueError(
             f"{path}: labels are {labels.shape[0]}x{labels.shape[1]}, their image is "
             f"{shape[0]}x{shape[1]} (height x width)"
         )
-    values, numbered = np.unique(labels, return_inverse=True)
+    values, numbered = np.unique(np.where(unknown, 0, labels), return_inverse=True)
     with_background = int(values[0] == 0)
     from_one = (numbered.reshape(shape) + 1 - with_background).astype(np.int32)
+    from_one[unknown] = NOT_ANNOTATED
     ids = tuple(values[with_background:].tolist())
     return Painted(from_one, ids, _mask_problem(path, from_one, ids))
 

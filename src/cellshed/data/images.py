@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellshed.data.store import NOT_ANNOTATED
 from cellshed.files import whole_file
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -47,7 +48,7 @@ def read_image(path: str | Path) -> NDArray[Any]:
 
 
 def read_labels(path: str | Path) -> NDArray[np.int32]:
-    """Read a label image: integers, 0 = background, from tif, png or npy.
+    """Read a label image: integers, 0 = background, -1 = not annotated, from tif, png or npy.
 
     Returns:
         (H, W), each cell's own number as it stands in the file.
@@ -70,8 +71,11 @@ def read_labels(path: str | Path) -> NDArray[np.int32]:
         )
     if labels.size == 0:
         raise ValueError(f"{path}: an image without pixels")
-    if int(labels.min()) < 0:
-        raise ValueError(f"{path}: negative labels, down to {labels.min()}; 0 is background")
+    if int(labels.min()) < NOT_ANNOTATED:
+        raise ValueError(
+            f"{path}: negative labels, down to {labels.min()}; 0 is background, and "
+            f"{NOT_ANNOTATED} what nobody annotated"
+        )
     if int(labels.max()) > np.iinfo(np.int32).max:
         raise ValueError(f"{path}: label {labels.max()} is too large; number the cells from 1")
     return labels.astype(np.int32)
@@ -80,17 +84,21 @@ def read_labels(path: str | Path) -> NDArray[np.int32]:
 def write_labels(path: str | Path, labels: NDArray[np.integer]) -> None:
     """Write labels (H, W) as a compressed tif, uint16 or, where needed, uint32.
 
+    Where ground is not annotated, -1, it is int32.
+
     Raises:
-        ValueError: not an integer (H, W) array of numbers from 0.
+        ValueError: not an integer (H, W) array of numbers from -1.
     """
     import tifffile
 
     if labels.ndim != 2 or labels.dtype.kind not in "uib":
         raise ValueError(f"labels are integers (H, W), not {labels.dtype} of shape {labels.shape}")
-    if labels.size and labels.min() < 0:
-        raise ValueError(f"negative labels, down to {labels.min()}; 0 is background")
-    largest = int(labels.max()) if labels.size else 0
-    kind = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
+    least, largest = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    if least < NOT_ANNOTATED:
+        raise ValueError(f"negative labels, down to {least}; 0 is background")
+    kind: type[np.integer[Any]] = np.int32 if least < 0 else np.uint32
+    if least >= 0 and largest <= np.iinfo(np.uint16).max:
+        kind = np.uint16
     with whole_file(path) as temporary:
         tifffile.imwrite(
             temporary, labels.astype(kind), compression="deflate", photometric="minisblack"

@@ -14,10 +14,12 @@ from cellshed.data.livecell import parse_name
 from cellshed.data.npz import export_npz as write_npz
 from cellshed.data.painting import OVERLAP_RULES, Painted, Problem
 from cellshed.data.readers import READERS, find_reader
+from cellshed.data.reshape import leave_margin, to_square
 from cellshed.data.shares import deal
 from cellshed.data.sources import Found, Item, Request, check_offer
 from cellshed.data.store import (
     MANIFEST,
+    NOT_ANNOTATED,
     Record,
     Store,
     array_hash,
@@ -44,6 +46,8 @@ class _Options:
     seed: int
     size: int | None
     overlap: str
+    margin: int
+    not_annotated: int | None
     val_share: float = 0.0
     test_share: float = 0.0
 
@@ -52,6 +56,10 @@ class _Options:
             raise ValueError(f"fraction {self.fraction}: give a number above 0, at most 1")
         if self.size is not None and self.size < 1:
             raise ValueError(f"size {self.size}: give the side of the square in pixels")
+        if self.margin < 0:
+            raise ValueError(f"margin {self.margin}: give the width of a frame in pixels, or 0")
+        if self.not_annotated == 0:
+            raise ValueError("not annotated 0: 0 is background; give a label that is no cell's")
         shares = self.val_share, self.test_share
         if min(shares) < 0 or sum(shares) >= 1:
             raise ValueError(f"val and test shares {shares}: give numbers from 0, below 1 in sum")
@@ -72,6 +80,7 @@ class _Build:
     problems: list[Problem] = field(default_factory=list)
     duplicates: list[dict[str, Any]] = field(default_factory=list)
     overlapping: Counter[str] = field(default_factory=Counter)
+    not_annotated: Counter[str] = field(default_factory=Counter)
     by_pixels: dict[str, Record] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
 
@@ -87,6 +96,8 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
     seed: int = 0,
     size: int | None = None,
     overlap: str = "smaller-on-top",
+    margin: int = 0,
+    not_annotated: int | None = None,
     val_share: float = 0.0,
     test_share: float = 0.0,
     export_npz: bool = False,
@@ -107,6 +118,8 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
         size: side in pixels of the square that images and labels are resized to; None keeps
             them as they are.
         overlap: smaller-on-top, later-on-top, or drop-covered.
+        margin: width in pixels of a frame within which ground without a label is not annotated.
+        not_annotated: number in label images of ground that nobody annotated, beside -1.
         val_share: share of the images of no split ("all") that become val.
         test_share: likewise test. With either, the others become train.
         export_npz: also write `npz/SPLIT.npz` with X (N, H, W, C) float32 and y (N, H, W, 1)
@@ -129,11 +142,17 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
         seed,
         size,
         overlap,
+        margin,
+        not_annotated,
         val_share,
         test_share,
     )
     request = Request(
-        options.splits, options.cell_types, subset, None if images is None else Path(images)
+        options.splits,
+        options.cell_types,
+        subset,
+        None if images is None else Path(images),
+        not_annotated,
     )
     sources = [Path(source)] if isinstance(source, str | Path) else [Path(s) for s in source]
     names = [path.resolve().name for path in sources]
@@ -221,7 +240,8 @@ def _add(build: _Build, number: int, source: str, item: Item) -> None:
     image = read_image(item.path)
     painted = item.paint(image.shape[:2], build.options.overlap)
     if build.options.size is not None:
-        image, painted = _resize(image, painted, build.options.size, item.path.name)
+        image, painted = to_square(image, painted, build.options.size, item.path.name)
+    painted = leave_margin(painted, build.options.margin)
     record = _record(build, source, item, image, painted)
     twin = build.by_pixels.setdefault(record.image_hash, record)
     if twin is not record:
@@ -241,6 +261,7 @@ def _add(build: _Build, number: int, source: str, item: Item) -> None:
     build.records.append((number, record))
     build.problems += painted.problems
     build.overlapping[item.split] += painted.overlapping_pixels
+    build.not_annotated[item.split] += int((painted.labels == NOT_ANNOTATED).sum())
     save_arrays(build.folder, record.name, image, painted.labels)
 
 
@@ -272,33 +293,6 @@ def _record(
     )
 
 
-def _resize(
-    image: NDArray[Any], painted: Painted, size: int, name: str
-) -> tuple[NDArray[Any], Painted]:
-    """Resize an image, bilinear with anti-aliasing, and its labels, nearest, to a square."""
-    from skimage.transform import resize
-
-    shape = (size, size, *image.shape[2:])
-    resized = resize(image, shape, order=1, anti_aliasing=True, preserve_range=True)
-    if image.dtype.kind in "ui":
-        resized = np.rint(resized)
-    rows, columns = (
-        ((np.arange(size) + 0.5) * side / size).astype(np.intp) for side in image.shape[:2]
-    )
-    labels = painted.labels[np.ix_(rows, columns)]
-    visible = np.bincount(labels.reshape(-1), minlength=len(painted.ids) + 1)[1:] > 0
-    table = np.zeros(len(painted.ids) + 1, np.int32)
-    table[1:][visible] = np.arange(1, visible.sum() + 1)
-    lost = [
-        Problem(painted.ids[index], name, f"no pixel left at {size}x{size}")
-        for index in np.flatnonzero(~visible).tolist()
-    ]
-    ids = tuple(painted.ids[index] for index in np.flatnonzero(visible).tolist())
-    return resized.astype(image.dtype), Painted(
-        table[labels], ids, (*painted.problems, *lost), painted.overlapping_pixels
-    )
-
-
 def _finish(build: _Build, sources: Sequence[Path], found: Sequence[Found]) -> dict[str, Any]:
     """Return the manifest, records in the order train, val, test, then of their sources."""
     build.records.sort(key=lambda pair: (_ORDER.index(pair[1].split), pair[0]))
@@ -309,6 +303,7 @@ def _finish(build: _Build, sources: Sequence[Path], found: Sequence[Found]) -> d
         "options": asdict(build.options),
         "counts": _counts(records),
         "overlapping_pixels": dict(sorted(build.overlapping.items())),
+        "not_annotated_pixels": dict(sorted(build.not_annotated.items())),
         "problems": [asdict(problem) for problem in problems],
         "listed_twice": listed,
         "same_pixels": build.duplicates,

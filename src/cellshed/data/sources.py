@@ -20,6 +20,8 @@ class Request:
     """Percent of the training images, one of the LIVECell study's."""
     images: Path | None = None
     """Folder of the images, where the source is a COCO file."""
+    not_annotated: int | None = None
+    """Number in label images of ground that nobody annotated, beside -1."""
 
     def __post_init__(self) -> None:
         for split in self.splits or ():

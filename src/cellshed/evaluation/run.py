@@ -26,6 +26,7 @@ from cellshed.metrics.coco import (
     match_table,
 )
 from cellshed.metrics.intervals import bootstrap
+from cellshed.metrics.known import judged, still_there
 from cellshed.metrics.mistakes import count_mistakes, link_cells
 from cellshed.metrics.overlap import Floats, Overlap, overlap
 from cellshed.metrics.scores import COUNT_NAMES, as_scores, count, count_without_small, pool
@@ -127,13 +128,7 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
 
 
 def _score(sample: Sample, predictions: Predictions, small: int) -> Scored:
-    true = sample.read_labels()
-    pred, confidence = predictions.read(sample)
-    if true.shape != pred.shape:
-        raise ValueError(
-            f"'{sample.name}': predicted labels are {_size(pred)}, true ones {_size(true)} (height "
-            "x width); predict on the image as it is, or resize labels with nearest neighbours"
-        )
+    true, pred, confidence = _read(sample, predictions)
     table = overlap(true, pred)
     linked = link_cells(table)
     return Scored(
@@ -145,6 +140,21 @@ def _score(sample: Sample, predictions: Predictions, small: int) -> Scored:
         _match(sample, pred, confidence, table),
         find_candidates(table, linked),
     )
+
+
+def _read(sample: Sample, predictions: Predictions) -> tuple[Labels, Labels, Confidence | None]:
+    """Return true and predicted labels, where somebody annotated, and the confidences."""
+    true = sample.read_labels()
+    pred, confidence = predictions.read(sample)
+    if true.shape != pred.shape:
+        raise ValueError(
+            f"'{sample.name}': predicted labels are {_size(pred)}, true ones {_size(true)} (height "
+            "x width); predict on the image as it is, or resize labels with nearest neighbours"
+        )
+    true, found = judged(true, pred)
+    if confidence is not None:
+        confidence = confidence[still_there(pred, found)]
+    return true, found, confidence
 
 
 def _size(labels: Labels) -> str:
@@ -163,7 +173,8 @@ def _reread(
 ) -> tuple[np.ndarray[Any, Any] | None, Labels, Labels]:
     """Return image, true and predicted labels once more, for a picture."""
     image = None if sample.read_image is None else np.asarray(sample.read_image())
-    return image, np.asarray(sample.read_labels()), predictions.labels(sample)
+    true, pred = judged(np.asarray(sample.read_labels()), predictions.labels(sample))
+    return image, true, pred
 
 
 def _all_scores(scored: Sequence[Scored], confident: bool) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cellshed.metrics.known import judged
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -75,8 +77,9 @@ def overlap(true: NDArray[np.integer], pred: NDArray[np.integer]) -> Overlap:
     """Count the overlaps of two label images.
 
     Args:
-        true: integer labels, 0 = background; any ids, in any order, with gaps.
-        pred: the same for the prediction, of equal shape.
+        true: integer labels, 0 = background, -1 = not annotated (see `known.judged`); any ids, in
+            any order, with gaps.
+        pred: the same for the prediction, of equal shape, but without -1.
 
     Raises:
         ValueError: shapes differ, or labels are not integers, or negative.
@@ -87,6 +90,7 @@ def overlap(true: NDArray[np.integer], pred: NDArray[np.integer]) -> Overlap:
             f"true labels are {_size(true)}, predicted ones {_size(pred)}: "
             "resize the prediction to the truth with nearest neighbours"
         )
+    true, pred = judged(true, pred)
     true_flat, true_values = ranked(true, "true")
     pred_flat, pred_values = ranked(pred, "predicted")
     true_areas, pred_areas, rows, cols, pixels = _count(

@@ -24,6 +24,7 @@ from cellshed.cores import usable_cores
 from cellshed.data.store import Store, open_store
 from cellshed.files import whole_file
 from cellshed.metrics.calibration import fit_calibration, hits
+from cellshed.metrics.known import judged, still_there
 from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import as_scores, count
 from cellshed.model.folder import find_model, is_shipped, read_card, write_card
@@ -190,7 +191,7 @@ def calibration(images: Sequence[Image], settings: DecodeSettings) -> Calibratio
     raw, right = [], []
     for views, truth in images:
         found, sure = best_cells(views, settings, truth.shape)
-        raw.append(sure)
+        raw.append(sure[still_there(found, judged(truth, found)[1])])
         right.append(hits(truth, found))
     if not sum(map(len, raw)):
         return None

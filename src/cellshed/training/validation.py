@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cellshed.data.store import Store
+from cellshed.data.store import NOT_ANNOTATED, Store
 from cellshed.engines.torch_engine import over_arrays
 from cellshed.inference import Maps, predict_maps
 from cellshed.metrics.scores import score
@@ -68,12 +68,13 @@ def to_row(total: NDArray[np.float64]) -> Row:
 
 
 def _loss(maps: Maps, labels: NDArray[np.int32], config: Config) -> float:
+    known = labels != NOT_ANNOTATED
+    encoded = encode_targets(known * labels, config.model.heads, config.targets)
     targets = {
-        name: torch.from_numpy(target).permute(2, 0, 1)[None]
-        for name, target in encode_targets(labels, config.model.heads, config.targets).items()
+        name: torch.from_numpy(target).permute(2, 0, 1)[None] for name, target in encoded.items()
     }
     logits = {name: _logits(name, maps[name]) for name in targets}
-    losses = head_losses(logits, targets, config.training)
+    losses = head_losses(logits, targets, config.training, torch.from_numpy(known)[None, None])
     weights = loss_weights(config.model.heads, config.training)
     return sum(weights[name] * loss.item() for name, loss in losses.items())
 
