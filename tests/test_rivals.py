@@ -53,6 +53,16 @@ def test_one_view_is_decoded_as_it_is() -> None:
     np.testing.assert_array_equal(sure, expected_sure)
 
 
+def test_cells_of_any_view_are_there_however_doubtful() -> None:
+    upper, lower = _maps(_discs(20)), _fainter(_maps(_discs(70)), 0.9)
+    settings = SETTINGS.model_copy(update={"confidence_threshold": 0.95})
+    views = [View(upper), View(lower)]
+    assert not rivals.best_cells(views, settings)[0].any()
+    anywhere = rivals.cells_of_any(views, settings, (96, 64))
+    both = decode_with_confidence(upper, SETTINGS)[0] + decode_with_confidence(lower, SETTINGS)[0]
+    np.testing.assert_array_equal(anywhere, both > 0)
+
+
 def test_equal_views_give_their_cells_surer_than_one() -> None:
     maps = _maps(_discs(20, 70))
     alone, sure_alone = best_cells([maps], SETTINGS)

@@ -108,8 +108,11 @@ def prepare(
     by_split = Counter(record.split for record in store.records)
     splits = ", ".join(f"{n} {'of no split' if s == 'all' else s}" for s, n in by_split.items())
     manifest = out / "manifest.json"
+    pixels = sum(record.height * record.width for record in store.records)
+    unknown = sum(store.manifest["not_annotated_pixels"].values()) / pixels
+    not_known = f", {unknown:.1%} of the ground not annotated" if unknown else ""
     say(
-        f"{out}: {counted(len(store), 'image')} ({splits}), {counted(cells, 'cell')}; "
+        f"{out}: {counted(len(store), 'image')} ({splits}), {counted(cells, 'cell')}{not_known}; "
         f"details in {manifest}"
     )
     if problems := store.manifest["problems"]:

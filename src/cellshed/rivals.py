@@ -83,7 +83,7 @@ def best_cells(
         shape = views[0].shape
     if len(views) == 1:
         return _fitted(decode_with_confidence(views[0].maps, settings), shape)
-    rivals = [_fitted(view.cells(_for_view(settings, view, views)), shape) for view in views]
+    rivals = _all_cells(views, settings, shape)
     sure = np.concatenate(_with_agreement(rivals))
     view = np.repeat(np.arange(len(rivals)), [len(own) for _, own in rivals])
     ids = np.concatenate([np.arange(1, len(own) + 1) for _, own in rivals])
@@ -92,6 +92,22 @@ def best_cells(
     layers = np.stack([labels for labels, _ in rivals])
     labels, winners = _settle(layers, _boxes(layers), view, ids, order, LEAST_FREE)
     return labels, sure[winners]
+
+
+def cells_of_any(
+    views: Sequence[View], settings: DecodeSettings, shape: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Tell which pixels (H, W) lie in a cell of any view, however doubtful it is."""
+    layers = [labels > 0 for labels, _ in _all_cells(views, settings, shape)]
+    anywhere: NDArray[np.bool_] = np.logical_or.reduce(layers)
+    return anywhere
+
+
+def _all_cells(
+    views: Sequence[View], settings: DecodeSettings, shape: tuple[int, int]
+) -> list[Cells]:
+    """Return each view's cells, the doubtful ones too, at a shape."""
+    return [_fitted(view.cells(_for_view(settings, view, views)), shape) for view in views]
 
 
 def _fitted(cells: Cells, shape: tuple[int, int]) -> Cells:

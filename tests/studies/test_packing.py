@@ -195,6 +195,23 @@ def test_a_set_without_labels_gets_those_of_the_teacher(recipes: Path, tmp_path:
         list(prepare_sets(sure, tmp_path / "data", tmp_path / "other", teacher))
 
 
+def test_a_set_says_what_of_it_is_not_annotated(recipes: Path, tmp_path: Path) -> None:
+    labels = np.zeros((60, 60), np.uint8)
+    labels[20:30, 20:30] = 1
+    for kind, array in (("images", labels * 100), ("labels", labels)):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        tifffile.imwrite(tmp_path / "set" / kind / "a.tif", array)
+    framed = ImageSet(licence="none", margin=10)
+    recipe = read_recipe(recipes, "tiny").model_copy(update={"sets": {"set": framed}})
+    (part,) = prepare_sets(recipe, tmp_path, tmp_path / "work")
+    found = part.store.labels(0)
+    assert (found[10:-10, 10:-10] >= 0).all()
+    assert (found < 0).sum() == 60 * 60 - 40 * 40
+    whole = {"set": framed.model_copy(update={"margin": 0})}
+    with pytest.raises(ValueError, match="remove it"):
+        list(prepare_sets(recipe.model_copy(update={"sets": whole}), tmp_path, tmp_path / "work"))
+
+
 def test_labels_have_to_come_from_a_model(recipes: Path) -> None:
     tree = RECIPE["tiny"] | {"sets": {"bare": {"licence": "none", "least_sure": 0.5}}}
     (recipes / "models.yaml").write_text(yaml.safe_dump({"tiny": tree}))

@@ -34,9 +34,11 @@ class ImageSet(Settings):
     shape: tuple[int, int] = (520, 704)
     """Of drawn images: height and width."""
     seed: int = 0
-    """Of drawn images."""
+    """Of drawn images, and of the shares."""
     morphologies: tuple[str, ...] = tuple(MORPHOLOGIES)
     """Of drawn images; they are taken in turn. Named, so that more kinds change no model."""
+    margin: Annotated[int, Field(ge=0)] = 0
+    """Width in pixels of a frame where ground without a label is not annotated."""
     shares: tuple[float, float] = (0.0, 0.0)
     """Of a set without splits: shares of its images that become val and test."""
     cell_types: tuple[str, ...] = ()
@@ -53,6 +55,8 @@ class ImageSet(Settings):
     least_sure: Fraction = 0.0
     """Above 0, its images have no labels: they get those that another model finds, if these are on
     average as sure as that; other images are left out."""
+    doubt: bool = False
+    """Ground of which that model isn't sure is not annotated, instead of background."""
     labelled_by: str = ""
     """Recipe of that model; empty: that of init."""
 
@@ -160,6 +164,8 @@ def prepare_sets(
                 cell_types=settings.cell_types or None,
                 val_share=settings.shares[0],
                 test_share=settings.shares[1],
+                margin=settings.margin,
+                seed=settings.seed,
             )
             write_text(noted, json.dumps(told))
         elif not noted.is_file() or json.loads(noted.read_text("utf-8")) != told:
@@ -175,8 +181,9 @@ def _what_prepares(name: str, settings: ImageSet) -> dict[str, Any]:
     told = settings.model_dump(
         mode="json", include={"synthetic", "shape", "seed", "shares", "cell_types", "least_sure"}
     )
-    if settings.labelled_by:
-        told["labelled_by"] = settings.labelled_by
+    for name_of, value in settings.model_dump(include={"labelled_by", "margin", "doubt"}).items():
+        if value:  # what came later leaves sets alone that were prepared before
+            told[name_of] = value
     if settings.synthetic:
         told["morphologies"] = list(settings.morphologies)
     drawn = bool(settings.synthetic)
@@ -196,7 +203,8 @@ def _source(
     labelled = work / "labelled" / name
     if labeller is not None and not labelled.exists():
         labelled.parent.mkdir(parents=True, exist_ok=True)
-        label_images(labeller(), folder, labelled, least=settings.least_sure)
+        least, doubt = settings.least_sure, settings.doubt
+        label_images(labeller(), folder, labelled, least=least, doubt=doubt)
     return labelled if labelled.exists() else None
 
 
