@@ -43,7 +43,7 @@ class Trial:
 
     def scales(self, first: View) -> tuple[float, ...]:
         """Return the scales of an image by its first view."""
-        return scales_for(certain_cells(first, self.decode), self.predict)
+        return scales_for(certain_cells(first, self.decode)[0], self.predict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ def parse() -> argparse.Namespace:
 def predict_settings(text: str) -> PredictSettings:
     """Return the settings that a list of scales, or of diameters and scales, stands for."""
     given = yaml.safe_load(text)
+    if not isinstance(given, list):
+        raise SystemExit(f'--scales {text}: give a list, such as "[1, 0.8]"')
     by_size = isinstance(given[0], list)
     return PredictSettings(**{"scales_by_size" if by_size else "scales": given})
 

@@ -178,6 +178,8 @@ def test_certain_cells_are_those_that_the_threshold_leaves() -> None:
     maps["pixelwise"][labels == 2] *= 0.6
     sure = decode_with_confidence(maps, SETTINGS)[1]
     settings = SETTINGS.model_copy(update={"confidence_threshold": float(sure.mean())})
-    left = certain_cells(View(maps), settings)
-    np.testing.assert_array_equal(left > 0, decode_with_confidence(maps, settings)[0] > 0)
+    left, left_sure = certain_cells(View(maps), settings)
+    expected, expected_sure = decode_with_confidence(maps, settings)
+    np.testing.assert_array_equal(left > 0, expected > 0)
+    np.testing.assert_array_equal(left_sure, expected_sure)
     assert 0 < (left > 0).sum() < (labels > 0).sum()

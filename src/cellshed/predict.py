@@ -19,7 +19,6 @@ from cellshed.normalize import as_channels, normalize
 from cellshed.rivals import View, best_cells, certain_cells
 from cellshed.scale import LARGEST_CHANGE, scales_for, zoomed
 from cellshed.settings import Config, DecodeSettings
-from cellshed.watershed import decode_with_confidence
 
 Diameter = float | Literal["auto"] | None
 """Mean diameter in pixels of the cells in an image; None: not told."""
@@ -149,46 +148,44 @@ class Segmenter:
         Height and width are those at which the network saw the image: its own, but for a diameter,
         predict.zoom and the first of predict.scales.
         """
-        return self._first_view(image, channel)[1]
+        return self._first_view(image, channel)[1].maps
 
     def views(self, image: NDArray[Any], *, channel: int | None = None) -> list[View]:
         """Return the image as seen at each of predict.scales, as `maps` does for the first of them.
 
         With predict.scales_by_size at those scales that suit the cells of that first view.
         """
-        zoom, maps = self._first_view(image, channel)
-        settings, first = self.card.predict, View(maps)
+        zoom, first = self._first_view(image, channel)
+        settings = self.card.predict
         scales = settings.scales
         if settings.scales_by_size:
-            scales = scales_for(certain_cells(first, self.card.decode), settings)
+            scales = scales_for(certain_cells(first, self.card.decode)[0], settings)
         seen = {settings.scales[0]: first}
-        return [
-            seen.get(scale) or View(self._maps_at(image, channel, zoom * scale)) for scale in scales
-        ]
+        return [seen.get(scale) or self._view(image, channel, zoom * scale) for scale in scales]
 
-    def _first_view(self, image: NDArray[Any], channel: int | None) -> tuple[float, Maps]:
-        """Return the scale that the diameter asks for, and the maps at the first of the scales."""
+    def _first_view(self, image: NDArray[Any], channel: int | None) -> tuple[float, View]:
+        """Return the scale that the diameter asks for, and the view at the first of the scales."""
         if self.diameter == "auto":
             return self._best_view(image, channel)
         zoom = 1.0
         if self._trained is not None and isinstance(self.diameter, int | float):
             zoom = self._trained / self.diameter
-        return zoom, self._maps_at(image, channel, zoom * self.card.predict.scales[0])
+        return zoom, self._view(image, channel, zoom * self.card.predict.scales[0])
 
-    def _maps_at(self, image: NDArray[Any], channel: int | None, zoom: float) -> Maps:
+    def _view(self, image: NDArray[Any], channel: int | None, zoom: float) -> View:
         prepared = self.prepare(image, channel, zoom * self.card.predict.zoom)
-        return predict_maps(self._forward, prepared, self.card.predict)
+        return View(predict_maps(self._forward, prepared, self.card.predict))
 
-    def _best_view(self, image: NDArray[Any], channel: int | None) -> tuple[float, Maps]:
-        """Return the scale at which the cells found are the surest, on average, and its maps."""
+    def _best_view(self, image: NDArray[Any], channel: int | None) -> tuple[float, View]:
+        """Return the scale at which the cells found are the surest, on average, and the view."""
         best, most = None, float("-inf")
         for zoom in ZOOMS:
-            maps = self._maps_at(image, channel, zoom * self.card.predict.scales[0])
-            _, sure = decode_with_confidence(maps, self.card.decode)
+            view = self._view(image, channel, zoom * self.card.predict.scales[0])
+            _, sure = certain_cells(view, self.card.decode)
             mean = float(sure.mean()) if len(sure) else 0.0
             mean += HOME_ADVANTAGE if zoom == 1 else 0.0
             if mean > most:
-                best, most = (zoom, maps), mean
+                best, most = (zoom, view), mean
         assert best is not None
         return best
 

@@ -55,11 +55,15 @@ class View:
         return last[1]
 
 
-def certain_cells(view: View, settings: DecodeSettings) -> Labels:
-    """Return the cells of a view but for the doubtful: int32 (h, w), 0 = background, with gaps."""
+def certain_cells(view: View, settings: DecodeSettings) -> Cells:
+    """Return the cells of a view but for the doubtful.
+
+    Returns:
+        int32 (h, w), 0 = background, labels with gaps; and the confidence of each that is left.
+    """
     labels, sure = view.cells(_with_doubtful(settings))
-    certain = np.append(False, sure >= settings.confidence_threshold)
-    return np.where(certain[labels], labels, 0)
+    certain = sure >= settings.confidence_threshold
+    return np.where(np.append(False, certain)[labels], labels, 0), sure[certain]
 
 
 def best_cells(
