@@ -24,7 +24,7 @@ from rich.progress import (
 from cellshed.progress import duration
 
 if TYPE_CHECKING:
-    from cellshed.training.run import Progress as TrainingProgress
+    from cellshed.training.run import Status
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -97,7 +97,7 @@ def bar(description: str, *, unit: str = "items") -> Iterator[Callable[[int, int
 
 
 @contextmanager
-def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
+def training_display() -> Iterator[Callable[[Status], None]]:
     """Show a training run: a bar with loss and time left, and a line an epoch."""
     with Progress(
         TextColumn("{task.description}"),
@@ -108,7 +108,7 @@ def training_display() -> Iterator[Callable[[TrainingProgress], None]]:
     ) as display:
         task = display.add_task("training", total=None, loss=float("nan"), left="?")
 
-        def show(now: TrainingProgress) -> None:
+        def show(now: Status) -> None:
             if now.row is not None:
                 display.console.print(_epoch_line(now.row), markup=False)
             display.update(

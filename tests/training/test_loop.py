@@ -18,7 +18,7 @@ from cellshed.predict import load_model
 from cellshed.settings import Config
 from cellshed.training import learner, loop
 from cellshed.training.loop import train
-from cellshed.training.run import Progress
+from cellshed.training.run import Status
 
 
 def _config(*changes: str) -> Config:
@@ -37,7 +37,7 @@ def _assert_same(first: Path, second: Path) -> None:
 
 
 def test_a_run_leaves_all_that_it_promises(tiny_store: Store, tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[Status] = []
     best = train(_config(), tiny_store, tmp_path / "run", progress=seen.append)
     assert best == tmp_path / "run" / "best"
     for name in ("config.yaml", "history.csv", "environment.json", "last/state.pt"):
@@ -72,7 +72,7 @@ def test_a_run_stopped_in_the_middle_ends_with_the_same_weights(
     config = _config("training.epochs=3", "training.ema=0.9")
     train(config, tiny_store, tmp_path / "whole")
 
-    def stop(now: Progress) -> None:
+    def stop(now: Status) -> None:
         if now.epoch == 1 and now.step == 2:
             raise Stopped
 

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -23,11 +23,9 @@ from cellshed.settings import Config, DecodeSettings
 from cellshed.studies.folder import RunPlace, read_task
 from cellshed.studies.plan import choose
 from cellshed.studies.tuning import search, views_of
-from cellshed.training.loop import train
-from cellshed.training.run import Progress
+from cellshed.training.loop import Listener, train
+from cellshed.training.run import Status
 from cellshed.training.split import of_splits
-
-Listener = Callable[[Progress], None]
 
 FEW = {
     "maxima_threshold": (0.02, 0.05, 0.1, 0.2),
@@ -47,7 +45,7 @@ class _Watch:
         self.times: list[tuple[int, float]] = []
         self.told = 0.0
 
-    def __call__(self, now: Progress) -> None:
+    def __call__(self, now: Status) -> None:
         moment = time.monotonic()
         if now.row is None:
             self.times.append((now.step, moment))

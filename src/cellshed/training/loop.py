@@ -24,12 +24,12 @@ from cellshed.training.initial import calibration_left, inherited, settings_from
 from cellshed.training.learner import Learner
 from cellshed.training.optimizers import learning_rate
 from cellshed.training.precision import MIXED, choose_precision
-from cellshed.training.run import Progress, Row, RunFolder, State, value_of
+from cellshed.training.run import Row, RunFolder, State, Status, value_of
 from cellshed.training.split import described, digest, split_stores
 from cellshed.training.teachers import Teachers, open_teachers
 from cellshed.training.validation import spread, to_row, validate_images
 
-Listener = Callable[[Progress], None]
+Listener = Callable[[Status], None]
 
 
 def train(  # noqa: PLR0913  each is one option of the command line
@@ -275,7 +275,7 @@ class Trainer:
             return
         seconds, share = self._seconds(), self._own_share()
         self.progress(
-            Progress(
+            Status(
                 epoch=self.state.epoch,
                 epochs=self.settings.epochs,
                 step=step,

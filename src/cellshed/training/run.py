@@ -21,7 +21,7 @@ _MAY_CHANGE = ("training.epochs", "training.max_minutes", "training.patience")
 
 
 @dataclass(frozen=True)
-class Progress:
+class Status:
     """What a training run tells of itself after each step and each epoch."""
 
     epoch: int
