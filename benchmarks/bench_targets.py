@@ -13,9 +13,10 @@ from skimage.measure import label
 from skimage.morphology import disk
 from skimage.segmentation import find_boundaries
 
+from cellshed.class_maps import pixelwise
+from cellshed.distance_maps import inner_distance, outer_distance
 from cellshed.distances import distance_transform
 from cellshed.regions import connected_components
-from cellshed.targets import inner_distance, outer_distance, pixelwise
 from timing import best_ms
 
 SIZE = 512

@@ -20,6 +20,8 @@ from cellshed.settings import Config
 from cellshed.studies.plan import Run, run_from_tree
 
 FORMAT = 1
+WRONG = 2
+"""Exit code of a process whose run would fail again: it isn't tried once more."""
 _WAIT = 60.0
 """Seconds to wait for a dying process to let go of a folder."""
 

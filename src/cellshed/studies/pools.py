@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cellshed.cores import usable_cores
-from cellshed.studies.folder import RunPlace
-from cellshed.studies.worker import WRONG
+from cellshed.studies.folder import WRONG, RunPlace
 
 Watch = Callable[[], None]
 

@@ -10,10 +10,7 @@ import threading
 import traceback
 from pathlib import Path
 
-from cellshed.studies.folder import RunPlace
-
-WRONG = 2
-"""Exit code of a run that would fail again: it isn't tried once more."""
+from cellshed.studies.folder import WRONG, RunPlace
 
 
 def main(arguments: list[str]) -> int:
