@@ -54,16 +54,19 @@ def paint_image(
         )
     masks, problems = image_masks(image, shape)
     painted = paint(masks, shape, overlap, image.file_name)
-    labels = np.where((painted.labels == 0) & _crowded(image, shape), NOT_ANNOTATED, painted.labels)
+    labels = _without_crowds(painted.labels, image)
     return replace(painted, labels=labels, problems=(*problems, *painted.problems))
 
 
-def _crowded(image: CocoImage, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Tell which pixels lie in a crowd, whose cells nobody drew one by one."""
+def _without_crowds(labels: NDArray[np.int32], image: CocoImage) -> NDArray[np.int32]:
+    """Mark ground of crowds, whose cells nobody drew one by one, but for drawn cells."""
     crowds = tuple(replace(a, crowd=False) for a in image.annotations if a.crowd)
+    if not crowds:
+        return labels
+    shape = (labels.shape[0], labels.shape[1])
     masks, _ = image_masks(replace(image, annotations=crowds), shape)
-    crowded: NDArray[np.bool_] = paint(masks, shape, "later-on-top").labels > 0
-    return crowded
+    crowded = paint(masks, shape, "later-on-top").labels > 0
+    return np.where(crowded & (labels == 0), np.int32(NOT_ANNOTATED), labels)
 
 
 def labels_to_annotations(
