@@ -18,6 +18,7 @@ from cellshed.data.coco_file import read_coco
 from cellshed.data.images import read_labels, write_labels
 from cellshed.data.prepare import prepare
 from cellshed.evaluation import compare, evaluate, headline
+from cellshed.evaluation.gallery import faded
 
 NAMES = ("A172_Phase_A7_1_00d00h00m_1", "A172_Phase_A7_1_00d04h00m_2", "BV2_Phase_B4_2_01d00h00m_1")
 
@@ -271,6 +272,17 @@ def test_ground_that_nobody_annotated_has_no_part_in_the_scores(sets):
     for part in ("pooled", "cell_types", "images"):
         assert known[part] == alone[part]
     assert known["gallery"]
+
+
+def test_ground_that_nobody_annotated_is_pale_in_pictures():
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20  # its median is 110
+    where = np.zeros((3, 4), bool)
+    where[2] = True
+    expected = image.copy()
+    expected[2] = [122, 127, 132, 137]
+    np.testing.assert_array_equal(faded(image, where), expected)
+    np.testing.assert_array_equal(faded(image[:, :, None], where)[:, :, 0], expected)
+    assert faded(image, ~where & where) is image
 
 
 def test_a_table_without_confidences_is_as_none(sets):

@@ -17,6 +17,7 @@ from cellshed.metrics.overlap import Floats, Overlap, overlap
 KINDS = {"missed": "missed", "gained": "extra", "split": "split", "merge": "merge"}
 """Kind of mistake -> its kind in the gallery. Catastrophes show too much at once."""
 _OF_ONE_IMAGE = 2  # close-ups of one kind that may come from the same image
+_PALE = 0.25  # contrast that is left of ground that nobody annotated
 _LONGEST = 1600  # pixels of a picture's longer side
 
 Reread = Callable[[int], tuple[Image | None, Labels, Labels]]
@@ -56,6 +57,16 @@ def find_candidates(table: Overlap, linked: Linked) -> tuple[Candidate, ...]:
         for of_kind in listed.values()
         for candidate in sorted(of_kind, key=lambda c: -c.wrong)[:_OF_ONE_IMAGE]
     )
+
+
+def faded(image: Image, where: NDArray[np.bool_]) -> Image:
+    """Return an image (H, W) or (H, W, C) with little contrast where a mask (H, W) says so."""
+    if not where.any():
+        return image
+    middle = np.median(image, axis=(0, 1))
+    pale = middle + _PALE * (image - middle)
+    mask = where if image.ndim == 2 else where[:, :, None]
+    return np.where(mask, pale, image).astype(image.dtype)
 
 
 def write_gallery(

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cellshed.data.store import Store
-from cellshed.evaluation.gallery import Candidate, find_candidates, write_gallery
+from cellshed.data.store import NOT_ANNOTATED, Store
+from cellshed.evaluation.gallery import Candidate, faded, find_candidates, write_gallery
 from cellshed.evaluation.predictions import (
     Confidence,
     Predictions,
@@ -173,8 +173,10 @@ def _reread(
 ) -> tuple[np.ndarray[Any, Any] | None, Labels, Labels]:
     """Return image, true and predicted labels once more, for a picture."""
     image = None if sample.read_image is None else np.asarray(sample.read_image())
-    true, pred = judged(np.asarray(sample.read_labels()), predictions.labels(sample))
-    return image, true, pred
+    labels = np.asarray(sample.read_labels())
+    if image is not None:
+        image = faded(image, labels == NOT_ANNOTATED)
+    return image, *judged(labels, predictions.labels(sample))
 
 
 def _all_scores(scored: Sequence[Scored], confident: bool) -> dict[str, Any]:
