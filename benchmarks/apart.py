@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellshed.data.store import open_store
+from cellshed.metrics.known import judged
 from cellshed.metrics.overlap import overlap
 from cellshed.metrics.scores import as_scores, count
 from cellshed.predict import load_model
@@ -19,7 +20,7 @@ LEAST_SHARED = 0.05
 """Share of a found cell that lies on annotated ones, below which it lies apart."""
 
 
-def lie_apart(truth: NDArray[np.integer], found: NDArray[np.int32]) -> NDArray[np.bool_]:
+def lie_apart(truth: NDArray[np.integer], found: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Return which of the cells 1..n of found lie apart from all true ones, (n,)."""
     cells = int(found.max()) + 1
     areas = np.bincount(found.ravel(), minlength=cells)[1:]
@@ -45,13 +46,14 @@ def main() -> None:
     store = open_store(asked.store).select(asked.split)
     whole, without = [], []
     for i, record in enumerate(store.records):
-        truth = np.asarray(store.labels(i), np.int32)
         found = model.segment(np.asarray(store.image(i)))
+        truth, found = judged(np.asarray(store.labels(i), np.int32), found)
         apart = lie_apart(truth, found)
         left = np.where(np.append(False, apart)[found], 0, found)
         whole.append(count(overlap(truth, found)))
         without.append(count(overlap(truth, left)))
-        print(f"{record.name} {record.cell_type}: {len(apart)} found, {apart.sum()} apart")
+        cells = len(np.unique(found)) - 1
+        print(f"{record.name} {record.cell_type}: {cells} found, {apart.sum()} apart")
     print(f"F1 {f1(whole):.3f}, without those apart {f1(without):.3f}")
 
 
