@@ -1,4 +1,4 @@
-"""Eleven kinds of cells for synthetic fields, and random shapes drawn from them.
+"""Thirteen kinds of cells for synthetic fields, and random shapes drawn from them.
 
 A cell is a body and its processes, both made of round cones ("bones"): a segment whose radius
 changes evenly from one end to the other. Bones melt into one another, which gives the concave
@@ -36,6 +36,8 @@ class Morphology:
     """Standard deviation of a process's bend at each of its joints, in radians."""
     branching: float = 0.0
     """Chance that a process forks at a joint."""
+    bare: bool = False
+    """Processes have no label, as where somebody outlined the bodies of neurons alone."""
     fillet: float = 3.0
     """Reach of the webs between bones."""
     roughness: float = 1.0
@@ -56,6 +58,8 @@ class Morphology:
     """Strength of the cytoplasm's texture."""
     nucleus: float = 0.35
     """Radius of the nucleus in body radii; 0 for none to be seen."""
+    glow: Range = (0.0, 0.0)
+    """Grey levels that a cell gains within its rim; bright cells are thin for phase contrast."""
     debris: float = 60.0
     """Unlabelled specks per million pixels."""
 
@@ -247,6 +251,49 @@ MORPHOLOGIES: Mapping[str, Morphology] = {
         dome_phase=0.08,
         granules=0.65,
         nucleus=0.48,
+    ),
+    "neuron": Morphology(
+        cell_type="SynNeuron",
+        radius=(5.5, 10.0),
+        elongation=(1.0, 1.7),
+        arms=(2, 6),
+        arm_length=(4.0, 16.0),
+        arm_base=0.5,
+        arm_tip=0.7,
+        wander=0.2,
+        branching=0.3,
+        bare=True,
+        fillet=5.0,
+        coverage=(0.03, 0.35),
+        clustering=0.4,
+        spacing=1.0,
+        edge_phase=0.45,
+        dome_phase=0.6,
+        granules=0.6,
+        nucleus=0.55,
+        debris=900,
+    ),
+    "bright": Morphology(
+        cell_type="SynBright",
+        radius=(3.0, 8.0),
+        elongation=(1.0, 2.6),
+        arms=(0, 2),
+        arm_length=(2.0, 5.0),
+        arm_base=0.7,
+        arm_tip=0.9,
+        bipolar=0.8,
+        fillet=3.0,
+        roughness=0.6,
+        coverage=(0.02, 0.25),
+        clustering=0.5,
+        spacing=1.1,
+        rounded=0.0,
+        edge_phase=0.1,
+        dome_phase=0.05,
+        granules=0.1,
+        nucleus=0.0,
+        glow=(40.0, 220.0),
+        debris=20,
     ),
 }
 

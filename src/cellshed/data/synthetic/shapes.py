@@ -70,6 +70,12 @@ def place_cells(
     return Cells(small[0], small[1], small[2], rounded, bones.reshape(-1, 7), starts)
 
 
+def without_processes(cells: Cells) -> Cells:
+    """Return the same cells, their bodies alone: the first bone of each."""
+    first = cells.starts[:-1]
+    return cells._replace(bones=cells.bones[first], starts=np.arange(len(first) + 1))
+
+
 def _count(kind: Morphology, area: float, coverage: float) -> int:
     """Return how many cells it takes to cover a share of an area."""
     radius, stretch = float(np.mean(kind.radius)), float(np.mean(kind.elongation))
