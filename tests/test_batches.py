@@ -107,13 +107,13 @@ def test_ground_that_nobody_annotated_is_marked_and_has_no_targets():
     for known, whole in zip(
         loader([plain], settings(), epoch=0), loader([store], settings(), epoch=0), strict=True
     ):
-        assert whole["known"] is None
-        assert known["known"].dtype == torch.bool
-        assert known["known"].shape == (2, 1, 32, 32)
+        assert whole["pixel_weights"] is None
+        assert known["pixel_weights"].dtype == torch.float32
+        assert known["pixel_weights"].shape == (2, 1, 32, 32)
         for name, target in known["targets"].items():
             assert torch.equal(target, whole["targets"][name])
     still = Crops([plain], settings("augment: {rotation: 0, zoom: [1, 1], flip: false}"))
-    columns = [still.sample(0, 0, n).known[:, :, 0].all(axis=0).sum() for n in range(8)]
+    columns = [still.sample(0, 0, n).pixel_weights[:, :, 0].all(axis=0).sum() for n in range(8)]
     assert min(columns) < max(columns) == 32  # crops that end left of column 40 are whole
 
 

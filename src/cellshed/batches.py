@@ -20,9 +20,10 @@ from torch import Tensor
 
 from cellshed.augment import sample_warp, warp
 from cellshed.cores import usable_cores
-from cellshed.data.store import NOT_ANNOTATED, Store
+from cellshed.data.store import Store
 from cellshed.intensity import vary_intensity
 from cellshed.normalize import as_channels, normalize, scaling
+from cellshed.pixel_weights import pixel_weights
 from cellshed.settings import Config, TrainingSettings
 from cellshed.targets import encode_targets
 
@@ -34,8 +35,8 @@ class Batch(TypedDict):
     """(N, C, S, S) float32, normalised."""
     targets: dict[str, Tensor]
     """By head name: (N, channels, S, S), float32 or uint8 as cellshed.targets gives them."""
-    known: Tensor | None
-    """(N, 1, S, S) bool, False where the labels are NOT_ANNOTATED; None: nowhere."""
+    pixel_weights: Tensor | None
+    """(N, 1, S, S) float32, see cellshed.pixel_weights; None: all pixels weigh 1."""
     names: list[str]
     """Name of each image."""
 
@@ -46,8 +47,8 @@ class Sample:
 
     image: NDArray[np.float32]
     targets: dict[str, NDArray[Any]]
-    known: NDArray[np.bool_]
-    """(S, S, 1), whether somebody said what the pixel is."""
+    pixel_weights: NDArray[np.float32]
+    """(S, S, 1)."""
     name: str
 
 
@@ -101,9 +102,10 @@ class Crops:
             image, labels = self._crop(store, i, self._chance(epoch, 1 + number))
         except ValueError as error:
             raise ValueError(f"image '{store.records[i].name}': {error}") from error
-        config, known = self.config, labels != NOT_ANNOTATED
-        targets = encode_targets(known * labels, config.model.heads, config.targets)
-        return Sample(image, targets, known[:, :, None], store.records[i].name)
+        config = self.config
+        targets = encode_targets(np.maximum(labels, 0), config.model.heads, config.targets)
+        weights = pixel_weights(labels, config.training.cell_weights)
+        return Sample(image, targets, weights[:, :, None], store.records[i].name)
 
     def _chance(self, epoch: int, number: int) -> np.random.Generator:
         return np.random.default_rng([self.config.training.seed, epoch, number])
@@ -183,11 +185,11 @@ def steps_per_epoch(stores: Sequence[Store], training: TrainingSettings, *, worl
 def collate(samples: Sequence[Sample]) -> Batch:
     """Put samples into one batch; tensors lie channels last in memory, as they were computed."""
     names = samples[0].targets
-    known = _stack([sample.known for sample in samples])
+    weights = _stack([sample.pixel_weights for sample in samples])
     return {
         "image": _stack([sample.image for sample in samples]),
         "targets": {name: _stack([sample.targets[name] for sample in samples]) for name in names},
-        "known": None if known.all() else known,
+        "pixel_weights": None if (weights == 1).all() else weights,
         "names": [sample.name for sample in samples],
     }
 

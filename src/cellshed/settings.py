@@ -180,6 +180,9 @@ class TrainingSettings(Settings):
     """Factor of a head's loss, by head name; a head's own default where it isn't given."""
     class_weights: Literal["balanced", "none"] = "balanced"
     """balanced: each class weighs as much as every other in a batch, as in the reference."""
+    cell_weights: Literal["area", "diameter"] = "area"
+    """What a cell counts by in the losses. area: all pixels alike. diameter: pixels of small cells
+    weigh more, those of large ones less (see cellshed.pixel_weights)."""
     distance_loss: Literal["one_sided", "relu"] = "one_sided"
     """What a distance head is compared by. relu: its result, as in the reference; a head all of
     whose results fall below zero then learns nothing any more. one_sided: the value before the

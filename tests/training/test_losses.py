@@ -98,7 +98,7 @@ def test_unknown_pixels_have_no_part_in_any_loss(weights: str) -> None:
         "inner_distance": torch.rand(2, 1, 4, 6, generator=random),
         "pixelwise": torch.nn.functional.one_hot(classes, 3).permute(0, 3, 1, 2),
     }
-    known = (torch.arange(6) < 3).expand(2, 1, 4, 6)
+    known = (torch.arange(6) < 3).expand(2, 1, 4, 6).float()
     logits["pixelwise"][..., 3:] = torch.inf
     settings = TrainingSettings.model_validate({"class_weights": weights})
     whole = head_losses(logits, targets, settings, known)
@@ -111,10 +111,24 @@ def test_unknown_pixels_have_no_part_in_any_loss(weights: str) -> None:
         assert whole[name].item() == pytest.approx(loss.item(), rel=1e-6)
 
 
+def test_a_pixel_of_weight_two_counts_as_two_pixels() -> None:
+    logits = {"pixelwise": torch.randn(1, 3, 1, 2), "inner_distance": torch.randn(1, 1, 1, 2)}
+    targets = {"pixelwise": _one_hot([[0, 2]], 3), "inner_distance": torch.rand(1, 1, 1, 2)}
+    settings = TrainingSettings()
+    weighed = head_losses(logits, targets, settings, torch.tensor([[[[2.0, 1.0]]]]))
+    repeated = head_losses(
+        {name: each[..., [0, 0, 1]] for name, each in logits.items()},
+        {name: each[..., [0, 0, 1]] for name, each in targets.items()},
+        settings,
+    )
+    for name, loss in repeated.items():
+        assert weighed[name].item() == pytest.approx(loss.item(), rel=1e-6)
+
+
 def test_without_known_pixels_there_is_no_loss_and_no_slope() -> None:
     logits = torch.randn(1, 3, 2, 2, requires_grad=True)
     targets = {"pixelwise": _one_hot([[0, 1], [2, 0]], 3)}
-    nothing = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
+    nothing = torch.zeros(1, 1, 2, 2)
     loss = head_losses({"pixelwise": logits}, targets, TrainingSettings(), nothing)["pixelwise"]
     (gradient,) = torch.autograd.grad(loss, logits)
     assert loss.item() == 0

@@ -67,8 +67,8 @@ class Learner:
         device = self.accelerator.device
         image = batch["image"].to(device, memory_format=torch.channels_last)
         targets = {name: t.to(device) for name, t in batch["targets"].items()}
-        known = None if batch["known"] is None else batch["known"].to(device)
-        losses = self._losses(image, targets, known)
+        weights = batch["pixel_weights"]
+        losses = self._losses(image, targets, None if weights is None else weights.to(device))
         total = torch.stack([self._factors[name] * loss for name, loss in losses.items()]).sum()
         values = {"loss": total.item()} | {f"loss_{k}": v.item() for k, v in losses.items()}
         if not np.isfinite(values["loss"]):
@@ -83,13 +83,13 @@ class Learner:
         return values
 
     def _losses(
-        self, image: Tensor, targets: dict[str, Tensor], known: Tensor | None
+        self, image: Tensor, targets: dict[str, Tensor], pixel_weights: Tensor | None
     ) -> dict[str, Tensor]:
         """Return each head's loss, by labels and teachers."""
         with self.accelerator.autocast():
             logits = self._model(image)
             maps = self.teachers(image) if self.teachers else {}
-        losses = head_losses(logits, targets, self.settings, known)
+        losses = head_losses(logits, targets, self.settings, pixel_weights)
         return taught_losses(losses, logits, maps, self.settings) if maps else losses
 
     @property

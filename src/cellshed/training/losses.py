@@ -1,8 +1,8 @@
 """Losses of the heads, by the kind that each target names.
 
 Mean squared error for distances, class-weighted cross-entropy for one-hot classes; the latter
-scaled by 0.01 unless told otherwise, as in Greenwald et al. 2022 (Mesmer). Pixels of which
-nobody knows what they are (labels of -1) have no part in any of them.
+scaled by 0.01 unless told otherwise, as in Greenwald et al. 2022 (Mesmer). Each pixel
+has a weight of its own, 0 where nobody knows what it is (see cellshed.pixel_weights).
 """
 
 from collections.abc import Callable, Mapping
@@ -19,18 +19,18 @@ DEFAULT_WEIGHTS = {"mse": 1.0, "cross_entropy": 0.01}
 """Factor of a head's loss by the kind of the loss."""
 
 
-def squared_error(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the mean over the known pixels of (prediction - target)**2.
+def squared_error(prediction: Tensor, target: Tensor, pixels: Tensor | None = None) -> Tensor:
+    """Return the weighted mean over pixels of (prediction - target)**2.
 
     Args:
         prediction: (N, 1, H, W).
         target: (N, 1, H, W).
-        known: bool (N, 1, H, W); None: all are.
+        pixels: weights (N, 1, H, W); None: all weigh 1.
     """
-    return _mean((prediction - target.to(prediction.dtype)) ** 2, known)
+    return _mean((prediction - target.to(prediction.dtype)) ** 2, pixels)
 
 
-def balancing_weights(target: Tensor, known: Tensor | None = None) -> Tensor:
+def balancing_weights(target: Tensor, pixels: Tensor | None = None) -> Tensor:
     """Return weights (C,) that make the classes of a batch count alike.
 
     w_c = total / (C * (count_c + 1)), the counts taken over the whole batch, as the reference
@@ -38,35 +38,38 @@ def balancing_weights(target: Tensor, known: Tensor | None = None) -> Tensor:
 
     Args:
         target: one-hot (N, C, H, W).
-        known: bool (N, 1, H, W), the pixels that are counted; None: all.
+        pixels: weights (N, 1, H, W); None: all weigh 1.
     """
-    counted = target if known is None else target * known
+    counted = target if pixels is None else target * pixels
     counts = counted.sum(dim=(0, 2, 3), dtype=torch.float32)
     return counts.sum() / (len(counts) * (counts + 1))
 
 
 def cross_entropy(
-    logits: Tensor, target: Tensor, weights: Tensor | None = None, known: Tensor | None = None
+    logits: Tensor,
+    target: Tensor,
+    weights: Tensor | None = None,
+    pixels: Tensor | None = None,
 ) -> Tensor:
-    """Return the mean over the known pixels of -w_c log p_c, where c is a pixel's class.
+    """Return the weighted mean over pixels of -w_c log p_c, where c is a pixel's class.
 
     Args:
         logits: (N, C, H, W), before softmax.
         target: one-hot (N, C, H, W); or, as floats, the classes' probabilities t_c, and the mean is
             that of the sum of -w_c t_c log p_c.
         weights: (C,), or None for equal weights. The mean isn't divided by the weights' sum.
-        known: bool (N, 1, H, W); None: all are.
+        pixels: weights (N, 1, H, W); None: all weigh 1.
     """
     wanted = target if target.is_floating_point() else target.argmax(dim=1)
     each = functional.cross_entropy(logits, wanted, weights, reduction="none")
-    return _mean(each[:, None], known)
+    return _mean(each[:, None], pixels)
 
 
 def head_losses(
     logits: Mapping[str, Tensor],
     targets: Mapping[str, Tensor],
     settings: TrainingSettings,
-    known: Tensor | None = None,
+    pixels: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return each head's unscaled loss.
 
@@ -74,10 +77,10 @@ def head_losses(
         logits: head name -> (N, C, H, W), before activation.
         targets: head name -> (N, C, H, W).
         settings: class_weights and distance_loss matter.
-        known: bool (N, 1, H, W), the pixels whose targets are known; None: all.
+        pixels: weights (N, 1, H, W); None: all weigh 1.
     """
     return {
-        name: _KINDS[TARGETS[name].loss](logits[name].float(), targets[name], settings, known)
+        name: _KINDS[TARGETS[name].loss](logits[name].float(), targets[name], settings, pixels)
         for name in logits
     }
 
@@ -122,29 +125,30 @@ def loss_weights(heads: tuple[str, ...], settings: TrainingSettings) -> dict[str
     }
 
 
-def _mean(each: Tensor, known: Tensor | None) -> Tensor:
-    """Return the mean of what each pixel of (N, 1, H, W) has, over the known ones; of none, 0."""
-    if known is None:
+def _mean(each: Tensor, pixels: Tensor | None) -> Tensor:
+    """Return the weighted mean of what each pixel of (N, 1, H, W) has; without any weight, 0."""
+    if pixels is None:
         return each.mean()
-    # Not a product with `known`: what isn't finite there would spoil it.
-    return torch.where(known, each, 0).sum() / known.sum().clamp_min(1)
+    # What isn't finite where the weight is 0 would spoil a product.
+    weighed = torch.where(pixels > 0, each * pixels, 0)
+    return weighed.sum() / pixels.sum().clamp_min(1)
 
 
 def _mse_of_logits(
-    logits: Tensor, target: Tensor, settings: TrainingSettings, known: Tensor | None
+    logits: Tensor, target: Tensor, settings: TrainingSettings, pixels: Tensor | None
 ) -> Tensor:
     found = functional.relu(logits)
     if settings.distance_loss == "one_sided":
         found = torch.where(target > 0, logits, found)
-    return squared_error(found, target, known)
+    return squared_error(found, target, pixels)
 
 
 def _cross_entropy_of_logits(
-    logits: Tensor, target: Tensor, settings: TrainingSettings, known: Tensor | None
+    logits: Tensor, target: Tensor, settings: TrainingSettings, pixels: Tensor | None
 ) -> Tensor:
     balanced = settings.class_weights == "balanced"
-    weights = balancing_weights(target, known) if balanced else None
-    return cross_entropy(logits, target, weights, known)
+    weights = balancing_weights(target, pixels) if balanced else None
+    return cross_entropy(logits, target, weights, pixels)
 
 
 _KINDS: dict[str, Callable[[Tensor, Tensor, TrainingSettings, Tensor | None], Tensor]] = {

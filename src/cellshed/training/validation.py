@@ -7,11 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cellshed.data.store import NOT_ANNOTATED, Store
+from cellshed.data.store import Store
 from cellshed.engines.torch_engine import over_arrays
 from cellshed.inference import Maps, predict_maps
 from cellshed.metrics.scores import score
 from cellshed.normalize import normalize
+from cellshed.pixel_weights import pixel_weights
 from cellshed.scale import resize_labels, zoomed
 from cellshed.settings import Config
 from cellshed.targets import TARGETS, encode_targets
@@ -68,13 +69,13 @@ def to_row(total: NDArray[np.float64]) -> Row:
 
 
 def _loss(maps: Maps, labels: NDArray[np.int32], config: Config) -> float:
-    known = labels != NOT_ANNOTATED
-    encoded = encode_targets(known * labels, config.model.heads, config.targets)
+    encoded = encode_targets(np.maximum(labels, 0), config.model.heads, config.targets)
     targets = {
         name: torch.from_numpy(target).permute(2, 0, 1)[None] for name, target in encoded.items()
     }
     logits = {name: _logits(name, maps[name]) for name in targets}
-    losses = head_losses(logits, targets, config.training, torch.from_numpy(known)[None, None])
+    pixels = torch.from_numpy(pixel_weights(labels, config.training.cell_weights))[None, None]
+    losses = head_losses(logits, targets, config.training, pixels)
     weights = loss_weights(config.model.heads, config.training)
     return sum(weights[name] * loss.item() for name, loss in losses.items())
 
