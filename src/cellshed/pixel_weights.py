@@ -28,8 +28,10 @@ def pixel_weights(
     Returns:
         float32 (H, W).
     """
-    known = (labels != NOT_ANNOTATED).astype(np.float32)
-    return known if cells == "area" else known * _by_diameter(np.maximum(labels, 0))
+    weights: NDArray[np.float32] = (labels != NOT_ANNOTATED).astype(np.float32)
+    if cells == "diameter":
+        weights *= _by_diameter(np.maximum(labels, 0))
+    return weights
 
 
 def _by_diameter(labels: NDArray[np.int32]) -> NDArray[np.float32]:
