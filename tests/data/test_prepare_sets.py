@@ -505,6 +505,17 @@ def test_ground_that_nobody_annotated_stays_so(folders: Path, tmp_path: Path) ->
     assert store.manifest["not_annotated_pixels"] == {"all": int((expected < 0).sum())}
 
 
+def test_the_number_of_such_ground_is_for_label_images_alone(
+    livecell: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="not annotated 99: it is a number in label images"):
+        prepare(livecell, tmp_path / "store", not_annotated=99)
+    with pytest.raises(ValueError, match="not annotated 0: 0 is background"):
+        prepare(livecell, tmp_path / "store", not_annotated=0)
+    with pytest.raises(ValueError, match="margin -1: give the width"):
+        prepare(livecell, tmp_path / "store", margin=-1)
+
+
 def test_a_margin_without_labels_is_not_annotated(folders: Path, tmp_path: Path) -> None:
     labels = np.zeros((H, W), np.uint8)
     labels[1:9, 1:9] = 3

@@ -177,6 +177,11 @@ def _read(sources: Sequence[Path], request: Request) -> list[Found]:
         raise ValueError(
             f"images {request.images}: they are of a COCO file, and none is given; leave it out"
         )
+    if request.not_annotated is not None and "folders" not in layouts:
+        raise ValueError(
+            f"not annotated {request.not_annotated}: it is a number in label images, and no folder "
+            "of them is given; leave it out"
+        )
     return [READERS[name].read(path, request) for name, path in zip(layouts, sources, strict=True)]
 
 
