@@ -37,6 +37,8 @@ class ModelSettings(Settings):
     """finest: the heads see the finest P-level alone, as in the reference. sum: all of them.
     cascade: the finest, and each P-level is made of the coarser one behind norm and ReLU."""
     pyramid_width: Positive = 256
+    pyramid_blocks: Annotated[int, Field(ge=0)] = 0
+    """Residual blocks that each P-level of a cascade passes before the next finer one is made."""
     separable: bool = False
     """Depthwise 3x3 convolutions for the pyramid's outputs."""
     heads: tuple[str, ...] = ("inner_distance", "pixelwise")
@@ -57,6 +59,15 @@ class ModelSettings(Settings):
     frozen batch norm in the backbone."""
     norm_momentum: Fraction = 0.01
     """Weight of a new batch in the batch norms' statistics; 0.01 is the reference's."""
+
+    @model_validator(mode="after")
+    def _blocks_in_a_cascade(self) -> Self:
+        if self.pyramid_blocks and self.fusion != "cascade":
+            raise ValueError(
+                f"pyramid_blocks {self.pyramid_blocks} with fusion {self.fusion}: they belong to "
+                "fusion cascade; set that, or pyramid_blocks=0"
+            )
+        return self
 
 
 class NormalizeSettings(Settings):

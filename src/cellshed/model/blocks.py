@@ -1,6 +1,7 @@
 """The few layers that the pyramid and the heads are made of."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -18,6 +19,39 @@ def make_norm(kind: NormKind, channels: int) -> nn.Module:
     if kind == "group":
         return nn.GroupNorm(math.gcd(channels, max(channels // GROUP_CHANNELS, 1)), channels)
     return nn.BatchNorm2d(channels, eps=EPSILON)
+
+
+class ResidualBlock(nn.Module):
+    """relu(x + norm(conv(relu(norm(conv(x)))))), x by a 1x1 convolution where its shape changes.
+
+    The basic block of He et al. 2016. It begins as its shortcut: the last norm's weight is zero.
+
+    Args:
+        source: channels of x.
+        width: channels of the result.
+        stride: 1, or 2 to halve the size.
+        norm: makes a norm for a number of channels.
+    """
+
+    def __init__(
+        self, source: int, width: int, stride: int, norm: Callable[[int], nn.Module]
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(source, width, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = norm(width)
+        self.act = nn.ReLU()
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = norm(width)
+        self.shortcut = nn.Sequential()
+        if stride > 1 or source != width:
+            self.shortcut.append(nn.Conv2d(source, width, 1, stride=stride, bias=False))
+            self.shortcut.append(norm(width))
+        nn.init.zeros_(self.norm2.get_parameter("weight"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's map of x."""
+        y = self.act(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
 def conv3x3(source: int, width: int, *, stride: int = 1, depthwise: bool = False) -> nn.Conv2d:

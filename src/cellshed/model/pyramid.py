@@ -1,11 +1,12 @@
 """The feature pyramid: from the backbone's maps C1..C5 to the one map that the heads see."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cellshed.model.blocks import conv1x1, conv3x3, init_glorot, make_norm, upsample
+from cellshed.model.blocks import ResidualBlock, conv1x1, conv3x3, init_glorot, make_norm, upsample
 from cellshed.settings import ModelSettings
 
 
@@ -18,7 +19,8 @@ class Pyramid(nn.Module):
     P-levels reach no output. With "sum" every P-level gets a norm and a ReLU, and all are summed
     from coarse to fine, as in panoptic feature pyramids (Kirillov et al. 2019). With "cascade"
     the finest P-level is the result, and every P-level gets a norm and a ReLU before the next
-    finer one is made of it, as in a U-Net (Ronneberger et al. 2015).
+    finer one is made of it, as in a U-Net (Ronneberger et al. 2015); and pyramid_blocks residual
+    blocks, which begin as the identity.
 
     Args:
         channels: channels of each backbone map, by level "C1".."C5".
@@ -49,6 +51,8 @@ class Pyramid(nn.Module):
         self.norms = nn.ModuleDict(
             {f"p{level}": make_norm(settings.norm, width) for level in norms}
         )
+        cascade = self.levels if self.fusion == "cascade" else ()
+        self.blocks = nn.ModuleDict({f"p{level}": _blocks(width, settings) for level in cascade})
         init_glorot(self)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
@@ -77,7 +81,8 @@ class Pyramid(nn.Module):
             if name in self.outputs:
                 maps[name] = self.outputs[name](merged)
             if self.fusion == "cascade":
-                merged = maps[name] = F.relu(self.norms[name](maps[name]))
+                merged = F.relu(self.norms[name](maps[name]))
+                merged = maps[name] = self.blocks[name](merged)
         return maps
 
     def _coarsest_levels(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -108,6 +113,12 @@ def _levels_to_build(channels: Mapping[str, int], levels: Sequence[str], fusion:
             f"or drop C{finest}"
         )
     return numbers
+
+
+def _blocks(width: int, settings: ModelSettings) -> nn.Sequential:
+    norm = partial(make_norm, settings.norm)
+    blocks = (ResidualBlock(width, width, 1, norm) for _ in range(settings.pyramid_blocks))
+    return nn.Sequential(*blocks)
 
 
 def _fit(x: Tensor, like: Tensor) -> Tensor:
