@@ -23,6 +23,7 @@ from cellshed.cores import usable_cores
 from cellshed.data.store import Store
 from cellshed.intensity import vary_intensity
 from cellshed.normalize import as_channels, normalize, scaling
+from cellshed.paste import paste_cells
 from cellshed.pixel_weights import pixel_weights
 from cellshed.settings import Config, TrainingSettings
 from cellshed.targets import encode_targets
@@ -122,6 +123,15 @@ class Crops:
     def _crop(
         self, store: Store, i: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        augment = self.config.augment
+        crop, labels = self._cut(store, i, rng)
+        if augment.paste and rng.random() < augment.paste:
+            crop, labels = paste_cells(rng, crop, labels, *self._cut(store, i, rng))
+        return vary_intensity(rng, augment, crop), labels
+
+    def _cut(
+        self, store: Store, i: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         config, size = self.config, self.config.training.crop
         image, labels = as_channels(store.image(i)), store.labels(i)
         if image.shape[2] != config.model.in_channels:
@@ -131,10 +141,8 @@ class Crops:
             )
         how = sample_warp(rng, config.augment, image.shape[:2], size)
         if config.normalize.method == "histogram":
-            crop, labels = warp(normalize(image, config.normalize), labels, how, size)
-        else:
-            crop, labels = warp(image, labels, how, size, scaling(image, config.normalize))
-        return vary_intensity(rng, config.augment, crop), labels
+            return warp(normalize(image, config.normalize), labels, how, size)
+        return warp(image, labels, how, size, scaling(image, config.normalize))
 
 
 def loader(

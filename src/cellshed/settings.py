@@ -135,6 +135,8 @@ class AugmentSettings(Settings):
     """Largest standard deviation, in the crop's pixels, of how far places 40 pixels apart are
     moved aside; what lies between goes with them smoothly."""
     flip: bool = True
+    paste: Fraction = 0.0
+    """Share of the crops into which cells of another crop of the same image are pasted."""
     brightness: Annotated[float, Field(ge=0)] = 0.0
     """Largest shift, in standard deviations of the normalised image."""
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
