@@ -2,17 +2,24 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from cellshed.data.shares import deal
 from cellshed.data.store import Store
 from cellshed.data.window import Window
 from cellshed.settings import TrainingSettings
+from cellshed.spelling import counted
 
 FEW = 5
 """With fewer images to train on and none to choose by, a part of each is held back instead."""
 _HELD_ROWS = 0.25
+FEW_CELLS = 10
+"""A choice by fewer cells is chance: fine-tuned on 16 cells, of which it held a quarter back, a
+model got worse (docs/finetune.md)."""
 
 
 def split_stores(
@@ -22,7 +29,8 @@ def split_stores(
 
     Training takes the records of split "train" and those without one ("all"); validation those
     of split "val". Where no store has any, a seeded share of the training images is held back;
-    of fewer than FEW images, the lowest quarter of each. Images of split "test" are never touched.
+    of fewer than FEW images, the lowest quarter of each, with a warning if that has fewer than
+    FEW_CELLS cells. Images of split "test" are never touched.
 
     Raises:
         ValueError: nothing is left to train on or to choose by.
@@ -41,13 +49,29 @@ def _hold_back(
 ) -> tuple[list[Store], list[Store]]:
     count = sum(len(s) for s in stores)
     if count < FEW:
-        parts = [Window(store, 0, 1 - _HELD_ROWS) for store in stores]
-        return list(parts), [Window(store, 1 - _HELD_ROWS, 1) for store in stores]
+        held: list[Store] = [Window(store, 1 - _HELD_ROWS, 1) for store in stores]
+        _warn_of_few(sum(_cells(band) for band in held))
+        return [Window(store, 0, 1 - _HELD_ROWS) for store in stores], held
     kin = [(k, *record.together) for k, store in enumerate(stores) for record in store.records]
     seed = [settings.seed, len(set(kin))]
     splits = iter(deal(kin, val=settings.val_fraction, test=0.0, seed=seed))
     dealt = [s.subset(replace(r, split=next(splits)) for r in s.records) for s in stores]
     return of_splits(dealt, "train"), of_splits(dealt, "val")
+
+
+def _cells(store: Store) -> int:
+    """Count the cells of a store's images, those cut by an edge too."""
+    ids = (np.unique(store.labels(i)) for i in range(len(store)))
+    return sum(int((found > 0).sum()) for found in ids)
+
+
+def _warn_of_few(cells: int) -> None:
+    if cells < FEW_CELLS:
+        warnings.warn(
+            f"only {counted(cells, 'annotated cell')} held back to choose by, too few to tell a "
+            "better model from a worse one: outline more cells, all of an image if you can",
+            stacklevel=2,
+        )
 
 
 def of_splits(stores: Sequence[Store], *splits: str) -> list[Store]:
