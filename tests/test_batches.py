@@ -21,16 +21,15 @@ HEADS = tuple(TARGETS)
 class MemoryStore:
     """A store's reading side, in memory."""
 
-    def __init__(self, count=5, shape=(70, 90), cell_type="", channels=1):
+    def __init__(self, count=5, shape=(70, 90), cell_type="", channels=1, source=""):
         rng = np.random.default_rng(len(cell_type))
         self.images, self.cells, self.records = [], [], []
         for i in range(count):
             self.images.append(rng.integers(0, 255, (*shape, channels)).astype(np.uint8))
             row, column = np.mgrid[: shape[0], : shape[1]]
             self.cells.append((((row // 12) * 20 + column // 14 + 1) * (row % 12 > 2)).astype("u2"))
-            self.records.append(
-                Record(f"{cell_type}{i}", "train", cell_type, *shape, channels, n_cells=1)
-            )
+            told = f"{cell_type}{i}", "train", cell_type, *shape, channels
+            self.records.append(Record(*told, n_cells=1, source=source))
 
     def __len__(self):
         return len(self.records)
@@ -178,6 +177,33 @@ def test_balance_gives_rare_cell_types_more_weight(balance, rare):
     shares = np.bincount(order, minlength=10) / len(order)
     assert shares[0] == pytest.approx(rare, abs=0.03)
     np.testing.assert_allclose(shares[1:], (1 - rare) / 9, atol=0.02)
+
+
+@pytest.mark.parametrize(("balance", "share"), [(0.0, 3 / 7), (1.0, 3 / 4)])
+def test_sources_weigh_as_they_are_told(balance, share):
+    stores = [MemoryStore(1, source="mine"), MemoryStore(4, cell_type="x", source="others")]
+    weighed = settings(balance=balance, source_weights="{mine: 3}")
+    order = Crops(stores, weighed).order(epoch=0, length=4000)
+    assert np.mean(np.array(order) == 0) == pytest.approx(share, abs=0.03)
+
+
+def test_an_unknown_source_is_refused():
+    with pytest.raises(ValueError, match=r"source_weights: no training image is of 'mime'; did"):
+        Crops([MemoryStore(1, source="mine")], settings(source_weights="{mime: 3}"))
+
+
+def test_cells_are_pasted_into_as_many_crops_as_asked_for():
+    def crops(paste):
+        chosen = Crops([MemoryStore(1)], settings(f"augment: {{paste: {paste}}}"))
+        return [chosen.sample(0, epoch=0, number=n) for n in range(40)]
+
+    assert len(equal_images(crops(0.0), crops(0.0))) == 40
+    assert len(equal_images(crops(0.0), crops(1.0))) == 0
+    assert 10 < len(equal_images(crops(0.0), crops(0.5))) < 30
+
+
+def equal_images(some, others):
+    return [a for a, b in zip(some, others, strict=True) if np.array_equal(a.image, b.image)]
 
 
 @pytest.mark.parametrize("method", ["histogram", "percentile", "none"])

@@ -26,6 +26,7 @@ from cellshed.normalize import as_channels, normalize, scaling
 from cellshed.paste import paste_cells
 from cellshed.pixel_weights import pixel_weights
 from cellshed.settings import Config, TrainingSettings
+from cellshed.spelling import nearest
 from cellshed.targets import encode_targets
 
 
@@ -62,7 +63,7 @@ class Crops:
             input channels, say what a crop is.
 
     Raises:
-        ValueError: the stores hold no images.
+        ValueError: the stores hold no images, or none of a source that the settings weigh.
     """
 
     def __init__(self, stores: Sequence[Store], config: Config) -> None:
@@ -70,6 +71,13 @@ class Crops:
         if not self.items:
             raise ValueError("no training images: the stores hold none of the wanted split")
         self.config = config
+        sources = sorted({store.records[i].source for store, i in self.items})
+        for name in config.training.source_weights:
+            if name not in sources:
+                raise ValueError(
+                    f"training.source_weights: no training image is of '{name}'; "
+                    f"{nearest(name, sources)}"
+                )
 
     def __len__(self) -> int:
         return len(self.items)
@@ -77,12 +85,13 @@ class Crops:
     def order(self, epoch: int, length: int) -> list[int]:
         """Return the images of an epoch's samples.
 
-        Shuffled, each as often as any other or once more; but with training.balance drawn with
-        replacement, so that images of rare cell types come more often.
+        Shuffled, each as often as any other or once more; but with training.balance or
+        source_weights drawn with replacement, so that rare cell types, or sources that matter
+        more, come more often.
         """
         rng = self._chance(epoch, 0)
         count = len(self.items)
-        if self.config.training.balance:
+        if self.config.training.balance or self.config.training.source_weights:
             return [int(i) for i in rng.choice(count, length, p=self._shares())]
         rounds = [rng.permutation(count) for _ in range(-(-length // count))]
         return [int(i) for i in np.concatenate(rounds)[:length]]
@@ -112,11 +121,13 @@ class Crops:
         return np.random.default_rng([self.config.training.seed, epoch, number])
 
     def _shares(self) -> NDArray[np.float64]:
+        training = self.config.training
         records = [store.records[i] for store, i in self.items]
         groups = [(record.source, record.cell_type) for record in records]
         sizes = Counter(groups)
         # each of a group's n images: n ** (1 - balance) / n
-        shares = np.array([sizes[group] ** -self.config.training.balance for group in groups])
+        shares = np.array([sizes[group] ** -training.balance for group in groups])
+        shares *= [training.source_weights.get(record.source, 1.0) for record in records]
         scaled: NDArray[np.float64] = shares / shares.sum()
         return scaled
 

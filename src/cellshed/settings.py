@@ -174,6 +174,9 @@ class TrainingSettings(Settings):
     balance: Fraction = 0.0
     """0: each image is drawn as often as any other; 1: each cell type of each source is.
     Between: a cell type of n images is drawn in proportion to n ** (1 - balance)."""
+    source_weights: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """How many times as often as by balance alone the images of a source are drawn, by the name of
+    the folder or file that they were prepared from; 1 where it isn't given."""
     crop: Positive = 512
     """Side of the square crops, in pixels; a multiple of 32."""
     optimizer: Literal["adam", "adamw", "sgd", "keras-adam"] = "adamw"
