@@ -327,6 +327,43 @@ class Stand:
         raise AssertionError("an image that was not asked for")
 
 
+@pytest.mark.parametrize("out", ["truth", "predicted", "scored once", "truth/by/link"])
+def test_a_models_labels_replace_those_of_an_earlier_evaluation_alone(sets, out):
+    folder = sets / out
+    if out == "truth/by/link":
+        (sets / "truth/by").mkdir()
+        folder.symlink_to(sets / "truth")
+    if out == "predicted":  # with scores of its own beside
+        write_labels(folder / "labels/a.tif", cells(0)[1])
+        for name in ("scores.json", "made_by.json"):
+            (folder / name).write_text("{}")
+    if out == "scored once":
+        write_labels(folder / "labels/old.tif", cells(0)[1])
+        (folder / "scores.json").write_text("{}")
+        evaluate(sets / "truth", Stand(), folder, gallery=0)
+        assert {p.stem for p in (folder / "labels").iterdir()} == set(NAMES)
+        return
+    before = {path: path.read_bytes() for path in (folder / "labels").iterdir()}
+    with pytest.raises(ValueError, match="labels holds label images .* choose another folder"):
+        evaluate(sets / "truth", Stand(), folder, gallery=0)
+    assert {path: path.read_bytes() for path in (folder / "labels").iterdir()} == before
+
+
+def test_labels_of_an_evaluation_that_failed_do_not_replace_those_before(sets):
+    evaluate(sets / "truth", Stand(), sets / "out", gallery=0)
+    before = {path: path.read_bytes() for path in (sets / "out/labels").iterdir()}
+    write_labels(sets / "truth/labels" / f"{NAMES[-1]}.tif", cells(0)[0][:30])  # another size
+    with pytest.raises(ValueError, match="predicted labels are"):
+        evaluate(sets / "truth", Stand(), sets / "out", gallery=0)
+    assert {path: path.read_bytes() for path in (sets / "out/labels").iterdir()} == before
+
+
+def test_predicted_labels_below_zero_are_told_with_their_file(sets):
+    write_labels(sets / "pred" / f"{NAMES[1]}.tif", np.where(cells(1)[1] > 0, cells(1)[1], -1))
+    with pytest.raises(ValueError, match=rf"{NAMES[1]}.tif: predicted labels hold -1; 0 is back"):
+        run(sets)
+
+
 def test_a_model_is_scored_as_the_labels_it_writes(sets):
     results = run(sets, pred=Stand())
     assert results["model"] == {"name": "stand"}

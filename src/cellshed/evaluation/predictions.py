@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellshed.data.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_labels, stem, write_labels
-from cellshed.evaluation.truth import LABEL_ENDINGS, Labels, Sample
+from cellshed.evaluation.results import SCORES
+from cellshed.evaluation.truth import LABEL_ENDINGS, Labels, Sample, Truth
 
 Confidence = NDArray[np.float64]
 
@@ -48,18 +50,36 @@ class Predictions(Protocol):
     def labels(self, sample: Sample) -> Labels:
         """Return the labels again."""
 
+    def keep(self) -> None:
+        """Leave the labels where they belong, once all has gone well."""
 
-def open_predictions(
-    pred: Segmenter | str | Path, samples: Sequence[Sample], out: Path
-) -> Predictions:
+
+def open_predictions(pred: Segmenter | str | Path, truth: Truth, out: Path) -> Predictions:
     """Find a prediction for each sample; a model's are made when they are read.
 
     Raises:
-        ValueError: there is no prediction for a sample, or no image for a model to segment.
+        ValueError: there is no prediction for a sample, or no image for a model to segment; or
+            a model's labels would replace others than those of an earlier evaluation.
     """
-    if not isinstance(pred, str | Path):
-        return _Model(pred, samples, out / "labels")
-    return _Folder(Path(pred), samples)
+    if isinstance(pred, str | Path):
+        return _Folder(Path(pred), truth.samples)
+    return _Model(pred, truth.samples, _own_labels(out, Path(truth.source)))
+
+
+_OF_PREDICT = ("made_by.json", "cells.csv", "coco.json")
+
+
+def _own_labels(out: Path, truth: Path) -> Path:
+    """Return OUT/labels, unless somebody else's work lies there."""
+    labels = out / "labels"
+    there = labels.is_dir() and any(labels.iterdir())
+    theirs = not (out / SCORES).is_file() or any((out / name).exists() for name in _OF_PREDICT)
+    if truth.resolve() in (out.resolve(), labels.resolve()) or (there and theirs):
+        raise ValueError(
+            f"{labels} holds label images that evaluate didn't write and would replace: choose "
+            "another folder for the scores"
+        )
+    return labels
 
 
 class _Model:
@@ -74,6 +94,8 @@ class _Model:
         self.confidence = "model"
         self._segmenter = segmenter
         self._out = out
+        self._arriving = out.with_name(f".{out.name}.part")
+        shutil.rmtree(self._arriving, ignore_errors=True)
 
     def read(self, sample: Sample) -> tuple[Labels, Confidence | None]:
         assert sample.read_image is not None
@@ -85,8 +107,12 @@ class _Model:
     def labels(self, sample: Sample) -> Labels:
         return read_labels(self._path(sample))
 
+    def keep(self) -> None:
+        shutil.rmtree(self._out, ignore_errors=True)
+        self._arriving.rename(self._out)
+
     def _path(self, sample: Sample) -> Path:
-        return self._out / f"{sample.name}.tif"
+        return self._arriving / f"{sample.name}.tif"
 
 
 class _Folder:
@@ -110,7 +136,16 @@ class _Folder:
         )
 
     def labels(self, sample: Sample) -> Labels:
-        return read_labels(self._paths[sample.name])
+        path = self._paths[sample.name]
+        labels = read_labels(path)
+        if labels.min(initial=0) < 0:
+            raise ValueError(
+                f"{path}: predicted labels hold {labels.min()}; 0 is background, cells are 1 and up"
+            )
+        return labels
+
+    def keep(self) -> None:
+        """They are where they were."""
 
 
 def _match_files(folder: Path, samples: Sequence[Sample]) -> dict[str, Path]:

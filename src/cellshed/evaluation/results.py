@@ -13,6 +13,8 @@ from cellshed.report.results import counts_in_common
 from cellshed.spelling import counted
 
 FORMAT = 1
+SCORES = "scores.json"
+"""Name of the file with all numbers; it is written last."""
 _WITH_ENDS = ("f1@0.50", "mean_ap", "pq", "aji", "seg", "pixel.iou", "pixel.f1", "coco.AP")
 """Scores that stand first in the table, with their intervals; scores.json holds those of all."""
 
@@ -30,7 +32,7 @@ def write_results(folder: Path, results: dict[str, Any]) -> None:
         table = csv.DictWriter(file, columns, restval="")
         table.writeheader()
         table.writerows(rows)
-    write_text(folder / "scores.json", json.dumps(results, allow_nan=False))
+    write_text(folder / SCORES, json.dumps(results, allow_nan=False))
 
 
 def headline(results: dict[str, Any]) -> list[str]:

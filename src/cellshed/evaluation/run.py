@@ -73,7 +73,7 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
             `OUT/labels`. Confidences for AP come from the model, or from `cells.csv` or
             `coco.json` beside the labels; without any, all cells have the same.
         out: folder for scores.json, scores.csv and gallery/.
-        split: of a store or a LIVECell folder; a store that has but one part is taken whole.
+        split: of a store or a LIVECell folder; a store without splits is taken whole.
         cell_types: score only these.
         images: folder of the images, where the truth is a COCO file or label images.
         scale: of a model: images and true cells are enlarged by this factor first, to learn how it
@@ -99,7 +99,7 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
         )
     found = open_truth(truth, split=split, cell_types=cell_types, images=images)
     found = at_scale(found, scale)
-    predictions = open_predictions(pred, found.samples, out)
+    predictions = open_predictions(pred, found, out)
     scored = []
     for done, sample in enumerate(found.samples, start=1):
         scored.append(_score(sample, predictions, small))
@@ -123,6 +123,7 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
         lambda index: _reread(found.samples[index], predictions),
         gallery,
     )
+    predictions.keep()
     write_results(out, results)
     return results
 
