@@ -109,19 +109,17 @@ def train(
     """Train a network; the best one by the validation images becomes a model folder."""
     from cellshed.config import load_config
     from cellshed.console import plain_warnings, say, training_display
-    from cellshed.model.folder import find_model
+    from cellshed.training.initial import starting_model
     from cellshed.training.loop import train as run
 
     settings = load_config(config, changes or ())
-    if config == "finetune" and init is None:
-        init = str(find_model())
     with plain_warnings(), training_display() as progress:
         best = run(
             settings,
             data,
             out,
             resume=resume,
-            init=init,
+            init=starting_model(config, init),
             teachers=teacher or (),
             progress=progress,
         )

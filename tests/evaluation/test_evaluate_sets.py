@@ -344,7 +344,7 @@ def test_a_models_labels_replace_those_of_an_earlier_evaluation_alone(sets, out)
         assert {p.stem for p in (folder / "labels").iterdir()} == set(NAMES)
         return
     before = {path: path.read_bytes() for path in (folder / "labels").iterdir()}
-    with pytest.raises(ValueError, match="labels holds label images .* choose another folder"):
+    with pytest.raises(ValueError, match=r"labels holds label images .* choose another folder"):
         evaluate(sets / "truth", Stand(), folder, gallery=0)
     assert {path: path.read_bytes() for path in (folder / "labels").iterdir()} == before
 

@@ -12,9 +12,9 @@ from cellshed.config import load_config
 from cellshed.data.diameters import diameters, median_diameter
 from cellshed.data.store import Store
 from cellshed.data.window import Window
-from cellshed.model.folder import read_card, write_card
+from cellshed.model.folder import find_model, read_card, write_card
 from cellshed.settings import CalibrationSettings
-from cellshed.training.initial import calibration_left, settings_from
+from cellshed.training.initial import calibration_left, settings_from, starting_model
 from cellshed.training.loop import train
 
 FEW_STEPS = ("training.epochs=2", "training.steps_per_epoch=2", "training.val_every=1",
@@ -48,6 +48,19 @@ def test_what_the_settings_do_not_say_comes_from_the_initial_model(initial: Path
     same = settings_from(load_config("finetune", ["licence=MIT"]), initial)
     assert same.licence == "MIT"
     assert config.training.lr == load_config("finetune").training.lr
+
+
+def test_the_preset_finetune_starts_from_the_shipped_model(initial: Path) -> None:
+    assert starting_model("finetune", None) == find_model("phase")
+    assert starting_model("finetune", initial) == initial
+    assert starting_model("debug", None) is None
+    assert starting_model(load_config("finetune"), None) is None
+
+
+def test_statistics_that_saw_no_image_are_not_held(tiny_store: Store, tmp_path: Path) -> None:
+    """As of a file of one's own with the lines of the preset finetune, and no model named."""
+    with pytest.raises(ValueError, match=r"norm = frozen holds .* start from a model"):
+        train(load_config("finetune", FEW_STEPS), tiny_store, tmp_path / "run")
 
 
 def test_heads_may_be_added_and_left_out(initial: Path, tiny_store: Store, tmp_path: Path) -> None:

@@ -123,3 +123,25 @@ def test_teachers_have_to_suit(two_models: list[Path]) -> None:
     other = load_config("debug", ["model.heads=[inner_distance,outer_distance]"])
     with pytest.raises(ValueError, match="no head outer_distance"):
         open_teachers(two_models, other, CPU)
+
+
+def test_a_run_goes_on_with_its_own_teachers_alone(
+    two_models: list[Path], tiny_store: Store, tmp_path: Path
+) -> None:
+    one, other = two_models
+    run = tmp_path / "run"
+    train(load_config("debug", CHANGES), tiny_store, run, teachers=[one])
+    longer = load_config("debug", [*CHANGES, "training.epochs=2"])
+    for teachers in ([], [other], [one, other]):
+        with pytest.raises(ValueError, match="another initial model or other teachers: give it"):
+            train(longer, tiny_store, run, resume=True, teachers=teachers)
+    best = train(longer, tiny_store, run, resume=True, teachers=[one])
+    assert len(read_card(best).data["teachers"]) == 1
+
+
+def test_a_teacher_of_the_same_data_set_has_its_statistics(
+    tiny_store: Store, tmp_path: Path
+) -> None:
+    config = load_config("debug", [*CHANGES, "normalize.method=dataset"])
+    teacher = train(config, tiny_store, tmp_path / "teacher")
+    train(config, tiny_store, tmp_path / "pupil", teachers=[teacher])

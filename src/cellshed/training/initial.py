@@ -6,11 +6,33 @@ from pathlib import Path
 from typing import Any
 
 from cellshed.config import with_overrides
-from cellshed.model.folder import ModelCard, load_weights, read_card
+from cellshed.model.folder import ModelCard, find_model, load_weights, read_card
 from cellshed.model.panoptic import PanopticNet
-from cellshed.settings import CalibrationSettings, Config, Settings
+from cellshed.settings import CalibrationSettings, Config, ModelSettings, Settings
 
 _SECTIONS = ("model", "normalize", "targets", "decode", "predict")
+
+
+def starting_model(config: Any, init: str | Path | None) -> Path | None:
+    """Return the folder of the model that a training starts from; None: from random weights.
+
+    Args:
+        config: settings, or the name of a preset or YAML file.
+        init: model that is asked for; where none is, finetune takes the shipped one.
+    """
+    if init is None and config != "finetune":
+        return None
+    return find_model(init)
+
+
+def check_statistics(model: ModelSettings, init: Path | None) -> None:
+    """Refuse to hold the statistics of norms that have seen no image yet."""
+    if model.norm != "batch" and init is None and model.pretrained == "none":
+        raise ValueError(
+            f"model.norm = {model.norm} holds the statistics of batch norms, and these have seen "
+            "no image yet: start from a model (--init), from model.pretrained, or set "
+            "model.norm=batch"
+        )
 
 
 def settings_from(config: Config, folder: Path) -> Config:

@@ -15,18 +15,25 @@ from cellshed.batches import Batch, loader, steps_per_epoch
 from cellshed.config import load_config
 from cellshed.data.diameters import median_diameter
 from cellshed.data.store import Store, open_store
+from cellshed.engines.registry import network_hash
 from cellshed.engines.torch_engine import find_device
 from cellshed.model.folder import ModelCard, find_model, read_card, save_model
 from cellshed.model.memory import keep_freed_memory
 from cellshed.normalize import fit
 from cellshed.settings import Config
-from cellshed.training.initial import calibration_left, inherited, settings_from
+from cellshed.training.initial import (
+    calibration_left,
+    check_statistics,
+    inherited,
+    settings_from,
+    starting_model,
+)
 from cellshed.training.learner import Learner
 from cellshed.training.optimizers import learning_rate
 from cellshed.training.precision import MIXED, choose_precision
 from cellshed.training.run import Row, RunFolder, State, Status, value_of
 from cellshed.training.split import described, digest, split_stores
-from cellshed.training.teachers import Teachers, open_teachers
+from cellshed.training.teachers import open_teachers
 from cellshed.training.validation import spread, to_row, validate_images
 
 Listener = Callable[[Status], None]
@@ -45,7 +52,8 @@ def train(  # noqa: PLR0913  each is one option of the command line
     """Train a network and leave the best one, by the validation images, as a model folder.
 
     Args:
-        config: settings, or the name of a preset or YAML file.
+        config: settings, or the name of a preset or YAML file; the preset finetune starts from
+            the shipped model phase where `init` names no other.
         data: one or more stores made by prepare. Their split "train" is trained on and "val"
             chosen by; without "val", a seeded share of the training images is held back.
         out: run folder: config.yaml, history.csv, environment.json, TensorBoard events, best/
@@ -65,15 +73,16 @@ def train(  # noqa: PLR0913  each is one option of the command line
         The folder of the best model.
 
     Raises:
-        ValueError: settings, stores or folders don't fit, with the remedy.
+        ValueError: settings, stores, models or folders don't fit, with the remedy.
         FloatingPointError: the loss isn't finite; names the images of the batch.
     """
+    init = starting_model(config, init)
     config = config if isinstance(config, Config) else load_config(config)
     listed = [data] if isinstance(data, str | Path | Store) else list(data)
     stores = [d if isinstance(d, Store) else open_store(d) for d in listed]
     if init is not None:
-        init = find_model(init)
         config = settings_from(config, init)
+    check_statistics(config.model, init)
     device = find_device(config.training.device)  # refuses one that isn't there
     precision = choose_precision(config.training.precision, device)
     keep_freed_memory()
@@ -83,8 +92,7 @@ def train(  # noqa: PLR0913  each is one option of the command line
         mixed_precision=MIXED[precision],
     )
     try:
-        taught_by = open_teachers(teachers, config, accelerator.device)
-        trainer = Trainer(config, stores, folder, accelerator, taught_by, progress)
+        trainer = Trainer(config, stores, folder, accelerator, teachers, progress)
         with accelerator.main_process_first():
             folder.begin(config, precision, resume=resume or not accelerator.is_main_process)
         trainer.start(init, resume)
@@ -104,7 +112,7 @@ class Trainer:
         stores: Sequence[Store],
         folder: RunFolder,
         accelerator: Accelerator,
-        teachers: Teachers | None,
+        teachers: Sequence[str | Path],
         progress: Listener | None,
     ) -> None:
         self.train_stores, self.val_stores = split_stores(stores, config.training)
@@ -113,7 +121,9 @@ class Trainer:
         self.diameter = median_diameter(self.train_stores)
         self.folder = folder
         self.accelerator = accelerator
-        self.learner = Learner(self.config, accelerator, teachers)
+        self.teachers = [find_model(model) for model in teachers]
+        taught_by = open_teachers(self.teachers, self.config, accelerator.device)
+        self.learner = Learner(self.config, accelerator, taught_by)
         self.progress = progress if accelerator.is_main_process else None
         self.state = State(images=digest(*self.train_stores, *self.val_stores))
         self.initial: ModelCard | None = None
@@ -124,6 +134,8 @@ class Trainer:
 
     def start(self, init: Path | None, resume: bool) -> None:
         """Load the weights to start from, or everything to go on with."""
+        others = [*([] if init is None else [init]), *self.teachers]
+        self.state.models = [network_hash(folder) for folder in others]
         self.anew = self.learner.start(init)
         self.initial = None if init is None else read_card(init)
         saved = self.folder.load_state() if resume else None
@@ -245,6 +257,11 @@ class Trainer:
             raise ValueError(
                 f"{self.folder.path} was trained on other images: give it the same --data, in the "
                 "same order, or start a new run (--init takes its weights)"
+            )
+        if state.models != self.state.models:
+            raise ValueError(
+                f"{self.folder.path} has another initial model or other teachers: give it the same "
+                "--init and --teacher as before, in the same order, or start a new run"
             )
         self.learner.restore(tensors)
         self.state = state

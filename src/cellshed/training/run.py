@@ -51,6 +51,8 @@ class State:
     history: list[Row] = field(default_factory=list)
     images: str = ""
     """Digest of what is trained on and chosen by."""
+    models: list[str] = field(default_factory=list)
+    """Digests of the weights that it started from, if any, and of its teachers'."""
 
 
 class RunFolder:

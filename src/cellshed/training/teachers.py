@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cellshed.model.folder import ModelCard, find_model, load_network, read_card
+from cellshed.model.folder import ModelCard, load_network, read_card
 from cellshed.settings import Config
 
 _ALIKE = ("normalize", "targets")
@@ -46,15 +46,12 @@ class Teachers:
         return {name: torch.stack([maps[name] for maps in found]).mean(0) for name in shared}
 
 
-def open_teachers(
-    models: Sequence[str | Path], config: Config, device: torch.device
-) -> Teachers | None:
-    """Load the models that teach a training, if there are any.
+def open_teachers(folders: Sequence[Path], config: Config, device: torch.device) -> Teachers | None:
+    """Load the model folders that teach a training, if there are any.
 
     Raises:
         ValueError: one of them sees images otherwise, or lacks a head.
     """
-    folders = [find_model(model) for model in models]
     for folder in folders:
         _check(read_card(folder), folder, config)
     return Teachers(folders, config.predict.zoom, device) if folders else None
