@@ -11,7 +11,7 @@ from cellshed.augment import sample_warp, warp
 from cellshed.batches import Crops, loader, steps_per_epoch
 from cellshed.config import parse_config
 from cellshed.data.store import NOT_ANNOTATED, Record
-from cellshed.normalize import normalize
+from cellshed.normalize import normalize, scaling
 from cellshed.settings import Config
 from cellshed.targets import TARGETS, encode_targets
 
@@ -47,6 +47,10 @@ def settings(text="", **training) -> Config:
     return parse_config(f"training:{lines}\nmodel:\n  heads: [{', '.join(HEADS)}]\n{text}")
 
 
+def batches(stores, config, **options):
+    return loader(Crops(stores, config), **options)
+
+
 def equal(one, other):
     return (
         one["names"] == other["names"]
@@ -57,7 +61,7 @@ def equal(one, other):
 
 
 def test_a_batch_holds_what_the_network_and_the_losses_take():
-    batch = next(iter(loader([MemoryStore()], settings(), epoch=0)))
+    batch = next(iter(batches([MemoryStore()], settings(), epoch=0)))
     assert batch["image"].shape == (2, 1, 32, 32)
     assert batch["image"].dtype == torch.float32
     assert set(batch["targets"]) == set(HEADS)
@@ -104,7 +108,7 @@ def test_ground_that_nobody_annotated_is_marked_and_has_no_targets():
     for cells in plain.cells:
         cells[:, 40:] = NOT_ANNOTATED
     for known, whole in zip(
-        loader([plain], settings(), epoch=0), loader([store], settings(), epoch=0), strict=True
+        batches([plain], settings(), epoch=0), batches([store], settings(), epoch=0), strict=True
     ):
         assert whole["pixel_weights"] is None
         assert known["pixel_weights"].dtype == torch.float32
@@ -118,8 +122,8 @@ def test_ground_that_nobody_annotated_is_marked_and_has_no_targets():
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_batches_do_not_depend_on_the_number_of_workers(workers):
-    alone = list(loader([MemoryStore()], settings(), epoch=2))
-    ahead = list(loader([MemoryStore()], settings(workers=workers), epoch=2))
+    alone = list(batches([MemoryStore()], settings(), epoch=2))
+    ahead = list(batches([MemoryStore()], settings(workers=workers), epoch=2))
     assert len(alone) == len(ahead) == 3
     assert all(map(equal, alone, ahead))
 
@@ -127,17 +131,17 @@ def test_batches_do_not_depend_on_the_number_of_workers(workers):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_can_be_entered_at_any_step(workers):
     chosen = settings("augment: {noise: 0.1}", workers=workers, steps_per_epoch=7)
-    whole = list(loader([MemoryStore()], chosen, epoch=4))
+    whole = list(batches([MemoryStore()], chosen, epoch=4))
     for first in (1, 5, 7):
-        rest = list(loader([MemoryStore()], chosen, epoch=4, first_step=first))
+        rest = list(batches([MemoryStore()], chosen, epoch=4, first_step=first))
         assert len(rest) == 7 - first
         assert all(map(equal, whole[first:], rest))
 
 
 def test_processes_share_the_samples_that_one_would_take():
     store = MemoryStore(8)
-    alone = list(loader([store], settings(batch_size=4), epoch=0))
-    parts = [list(loader([store], settings(), epoch=0, rank=r, world=2)) for r in range(2)]
+    alone = list(batches([store], settings(batch_size=4), epoch=0))
+    parts = [list(batches([store], settings(), epoch=0, rank=r, world=2)) for r in range(2)]
     assert len(alone) == len(parts[0]) == len(parts[1]) == 2
     for step, whole in enumerate(alone):
         joined = torch.cat([parts[0][step]["image"], parts[1][step]["image"]])
@@ -187,6 +191,17 @@ def test_sources_weigh_as_they_are_told(balance, share):
     assert np.mean(np.array(order) == 0) == pytest.approx(share, abs=0.03)
 
 
+def test_an_image_is_measured_once(monkeypatch):
+    measured = []
+    monkeypatch.setattr(
+        "cellshed.batches.scaling", lambda *told: measured.append(told) or scaling(*told)
+    )
+    crops = Crops([MemoryStore(2), MemoryStore(1, cell_type="x")], settings())
+    for item in (0, 1, 2, 2, 1, 0, 0):
+        crops.sample(item, epoch=0, number=item)
+    assert len(measured) == 3
+
+
 def test_an_unknown_source_is_refused():
     with pytest.raises(ValueError, match=r"source_weights: no training image is of 'mime'; did"):
         Crops([MemoryStore(1, source="mine")], settings(source_weights="{mime: 3}"))
@@ -229,11 +244,11 @@ def test_an_image_that_cannot_be_used_is_named(workers):
     store = MemoryStore(2)
     store.images[1] = np.full((70, 90), np.nan)
     with pytest.raises(ValueError, match="image '1': 6300 pixel values are NaN"):
-        list(loader([store], settings(workers=workers), epoch=0))
+        list(batches([store], settings(workers=workers), epoch=0))
     with pytest.raises(ValueError, match=r"image '\d': 3 channels.*model.in_channels=3"):
-        list(loader([MemoryStore(channels=3)], settings(workers=workers), epoch=0))
+        list(batches([MemoryStore(channels=3)], settings(workers=workers), epoch=0))
     with pytest.raises(ValueError, match="no training images"):
-        loader([MemoryStore(0)], settings(), epoch=0)
+        batches([MemoryStore(0)], settings(), epoch=0)
 
 
 def test_work_ahead_stops_when_nobody_takes_the_batches():
@@ -245,9 +260,9 @@ def test_work_ahead_stops_when_nobody_takes_the_batches():
             time.sleep(0.001)
             return super().image(i)
 
-    batches = loader([Slow()], settings(workers=2, steps_per_epoch=500), epoch=0)
-    next(batches)
-    batches.close()
+    coming = batches([Slow()], settings(workers=2, steps_per_epoch=500), epoch=0)
+    next(coming)
+    coming.close()
     assert Slow.asked <= 12  # never more than four batches of two ahead
     before = Slow.asked
     time.sleep(0.05)
@@ -257,4 +272,4 @@ def test_work_ahead_stops_when_nobody_takes_the_batches():
 def test_records_may_carry_any_name():
     store = MemoryStore(1)
     store.records[0] = replace(store.records[0], name="naïve/cell 7")
-    assert next(iter(loader([store], settings(), epoch=0)))["names"] == ["naïve/cell 7"] * 2
+    assert next(iter(batches([store], settings(), epoch=0)))["names"] == ["naïve/cell 7"] * 2

@@ -22,7 +22,7 @@ from cellshed.augment import sample_warp, warp
 from cellshed.cores import usable_cores
 from cellshed.data.store import Store
 from cellshed.intensity import vary_intensity
-from cellshed.normalize import as_channels, normalize, scaling
+from cellshed.normalize import Scaling, as_channels, normalize, scaling
 from cellshed.paste import paste_cells
 from cellshed.pixel_weights import pixel_weights
 from cellshed.settings import Config, TrainingSettings
@@ -67,10 +67,12 @@ class Crops:
     """
 
     def __init__(self, stores: Sequence[Store], config: Config) -> None:
+        self.stores = stores
         self.items = [(store, i) for store in stores for i in range(len(store))]
         if not self.items:
             raise ValueError("no training images: the stores hold none of the wanted split")
         self.config = config
+        self._scalings: dict[tuple[int, int], Scaling] = {}
         sources = sorted({store.records[i].source for store, i in self.items})
         for name in config.training.source_weights:
             if name not in sources:
@@ -153,12 +155,18 @@ class Crops:
         how = sample_warp(rng, config.augment, image.shape[:2], size)
         if config.normalize.method == "histogram":
             return warp(normalize(image, config.normalize), labels, how, size)
-        return warp(image, labels, how, size, scaling(image, config.normalize))
+        return warp(image, labels, how, size, self._scaling(store, i, image))
+
+    def _scaling(self, store: Store, i: int, image: NDArray[Any]) -> Scaling:
+        """Return an image's normalisation, for which all of it is read the first time alone."""
+        known = self._scalings.get((id(store), i))
+        if known is None:
+            known = self._scalings[id(store), i] = scaling(image, self.config.normalize)
+        return known
 
 
 def loader(
-    stores: Sequence[Store],
-    config: Config,
+    crops: Crops,
     *,
     epoch: int,
     first_step: int = 0,
@@ -168,8 +176,8 @@ def loader(
     """Yield the batches of an epoch, computed ahead by training.workers threads.
 
     Args:
-        stores: opened stores; all of their records are used.
-        config: all settings.
+        crops: where they come from; the same object for all epochs of a run, so that what it
+            knows of its images isn't found out again.
         epoch: number of the epoch; another epoch has other crops in another order.
         first_step: step to begin with; what follows is the same as after the steps before.
         rank: number of this process among those that train together; each takes its part of
@@ -177,11 +185,10 @@ def loader(
         world: number of these processes.
 
     Raises:
-        ValueError: the stores hold no images, or an image that cannot be used: it is named.
+        ValueError: an image that cannot be used: it is named.
     """
-    crops = Crops(stores, config)
-    training = config.training
-    steps = steps_per_epoch(stores, training, world=world)
+    training = crops.config.training
+    steps = steps_per_epoch(crops.stores, training, world=world)
     order = crops.order(epoch, steps * world * training.batch_size)
 
     def plan(step: int) -> list[tuple[int, int, int]]:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 
-from cellshed.batches import Batch, loader, steps_per_epoch
+from cellshed.batches import Batch, Crops, loader, steps_per_epoch
 from cellshed.config import load_config
 from cellshed.data.diameters import median_diameter
 from cellshed.data.store import Store, open_store
@@ -118,6 +118,7 @@ class Trainer:
         self.train_stores, self.val_stores = split_stores(stores, config.training)
         self.config = _with_statistics(config, self.train_stores)
         self.settings = self.config.training
+        self.crops = Crops(self.train_stores, self.config)
         self.diameter = median_diameter(self.train_stores)
         self.folder = folder
         self.accelerator = accelerator
@@ -205,8 +206,7 @@ class Trainer:
 
     def _batches(self) -> Iterator[Batch]:
         return loader(
-            self.train_stores,
-            self.config,
+            self.crops,
             epoch=self.state.epoch,
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
