@@ -48,6 +48,19 @@ def test_all_formats_end_in_labels_of_the_image_size(
     )
 
 
+def test_table_and_overlay_show_the_chosen_channel(tiny_model: Path, tmp_path: Path) -> None:
+    chosen = np.random.default_rng(0).integers(0, 255, (48, 64)).astype(np.uint16)
+    stacked = np.stack([chosen * 0 + 9999, chosen, chosen * 0], axis=-1)
+    for name, array in (("alone", chosen), ("one of three", stacked)):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "a.tif", array)
+    anything = load_model(tiny_model).with_changes(["decode.interior_threshold=0"])
+    predict_files([tmp_path / "alone"], tmp_path / "1", model=anything)
+    predict_files([tmp_path / "one of three"], tmp_path / "2", model=anything, channel=1)
+    for file in ("cells.csv", "overlay/a.png"):
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
+
+
 def test_images_without_a_cell_are_told(images: Path, tiny_model: Path, tmp_path: Path) -> None:
     blank = tmp_path / "blank.png"
     Image.fromarray(np.zeros((48, 64), np.uint8)).save(blank)

@@ -51,7 +51,7 @@ def _f1(true: np.ndarray, pred: np.ndarray) -> float:
     return float(score(true, pred)["thresholds"]["0.80"]["f1"])
 
 
-@pytest.mark.parametrize("diameter", [16.0, 32.0, 48.0])
+@pytest.mark.parametrize("diameter", [16.0, 32, np.float32(48), np.int64(32)])
 def test_cells_are_shown_at_the_training_diameter_and_brought_back(diameter: float) -> None:
     seen: list[tuple[int, ...]] = []
     truth = _discs(diameter)
@@ -117,6 +117,25 @@ def test_scales_that_are_asked_for_are_taken_for_all_sizes() -> None:
     ):
         views = model.with_changes(changes).views(_discs(12) > 0)
         assert [view.shape for view in views] == [(side, side) for side in sides]
+
+
+def test_scales_suit_the_cells_that_changed_settings_find() -> None:
+    """Discs of 12 and of 50 pixels: without the small ones other scales suit."""
+    image = _discs(50) > 0
+    image[100:106, 100:106] = True
+    settings = {"small_objects_threshold": 5000}  # no disc is as large
+    for model, changes in (
+        (_segmenter(None, []).with_changes([BY_SIZE]), settings),
+        (_segmenter(None, []).with_changes([BY_SIZE, "decode.small_objects_threshold=5000"]), {}),
+    ):
+        model._forward = _network(seen := [])
+        model.predict(image, **changes)
+        assert seen == [(128, 128)]  # nothing was found, so that the usual scale is all
+
+
+def test_spaces_in_a_change_do_not_matter() -> None:
+    model = _segmenter(None, []).with_changes([BY_SIZE]).with_changes(["predict.scales = [0.5]"])
+    assert [view.shape for view in model.views(_discs(12) > 0)] == [(64, 64)]
 
 
 def test_no_scale_is_looked_at_twice() -> None:

@@ -1,7 +1,7 @@
 """A trained model applied to images: image in, labels out."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +74,7 @@ class Segmenter:
             "decode": self.card.decode.model_dump(),
             "predict": self.card.predict.model_dump(),
         }
-        if "predict.scales" in [override.partition("=")[0] for override in overrides]:
+        if "predict.scales" in [override.partition("=")[0].strip() for override in overrides]:
             sections["predict"]["scales_by_size"] = ()
         config = parse_config(yaml.safe_dump(sections), overrides)
         trained = Config(decode=config.decode, predict=config.predict)
@@ -100,23 +100,29 @@ class Segmenter:
         Raises:
             ValueError: no such diameter, or the model doesn't say what it was trained on.
         """
-        if isinstance(diameter, int | float) and self._trained is None:
+        other = copy.copy(self)
+        told = diameter is not None and not (isinstance(diameter, str) and diameter == "auto")
+        other.diameter = self._possible(diameter) if told else diameter
+        return other
+
+    def _possible(self, diameter: Any) -> float:
+        """Return a diameter in pixels as a number that images can be resized by."""
+        try:
+            pixels = float(diameter)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"diameter '{diameter}': give a number of pixels, or auto") from error
+        if self._trained is None:
             raise ValueError(
                 f"diameter {diameter}: the model '{self.card.name}' doesn't say how large its "
                 "training cells were: leave the diameter out, or train again"
             )
-        if isinstance(diameter, str) and diameter != "auto":
-            raise ValueError(f"diameter '{diameter}': give a number of pixels, or auto")
-        if isinstance(diameter, int | float) and self._trained is not None:
-            change = self._trained / diameter if diameter > 0 else 0.0
-            if not 1 / LARGEST_CHANGE <= change <= LARGEST_CHANGE:
-                raise ValueError(
-                    f"diameter {diameter}: the model's cells have {self._trained}, and images are "
-                    f"resized by {LARGEST_CHANGE:g} at most; give the mean diameter in pixels"
-                )
-        other = copy.copy(self)
-        other.diameter = diameter
-        return other
+        change = self._trained / pixels if pixels > 0 else 0.0
+        if not 1 / LARGEST_CHANGE <= change <= LARGEST_CHANGE:
+            raise ValueError(
+                f"diameter {diameter}: the model's cells have {self._trained}, and images are "
+                f"resized by {LARGEST_CHANGE:g} at most; give the mean diameter in pixels"
+            )
+        return pixels
 
     def maker(self) -> dict[str, Any]:
         """Return what labels depend on besides the image: weights and settings, as for JSON."""
@@ -168,7 +174,8 @@ class Segmenter:
         if self.diameter == "auto":
             return self._best_view(image, channel)
         zoom = 1.0
-        if self._trained is not None and isinstance(self.diameter, int | float):
+        if isinstance(self.diameter, float):
+            assert self._trained is not None
             zoom = self._trained / self.diameter
         return zoom, self._view(image, channel, zoom * self.card.predict.scales[0])
 
@@ -205,9 +212,16 @@ class Segmenter:
             channel: the one channel to use.
             changes: fields of DecodeSettings that differ from the model's own.
         """
-        views = self.views(image, channel=channel)
+        changed = self._with_decode(changes)
+        views = changed.views(image, channel=channel)
         height, width = np.shape(image)[:2]
-        return self.decode(views, (height, width), **changes)
+        return changed.decode(views, (height, width))
+
+    def _with_decode(self, changes: Mapping[str, Any]) -> "Segmenter":
+        """Return the same model with other decode settings: at which scales it looks, too."""
+        other = copy.copy(self)
+        other.card = self.card.model_copy(update={"decode": self.decode_settings(**changes)})
+        return other
 
     def decode(
         self, views: Sequence[View], shape: tuple[int, int] | None = None, **changes: Any

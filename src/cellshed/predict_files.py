@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cellshed.data.images import list_images, read_image
+from cellshed.normalize import as_channels
 from cellshed.outputs import (
     KINDS,
     Source,
@@ -164,7 +165,8 @@ class _Run:
     def _finish(self, source: Source, image: NDArray[Any], views: Sequence[View]) -> int:
         found = self.segmenter.decode(views, image.shape[:2])
         cells = (found.labels, found.confidence)
-        write_prediction(self.out, source, image, cells, self.save)
+        seen = image if self.channel is None else as_channels(image)[:, :, self.channel]
+        write_prediction(self.out, source, seen, cells, self.save)
         return len(found.confidence)
 
 
