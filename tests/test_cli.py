@@ -67,6 +67,7 @@ def test_a_model_can_be_scored_directly(
         (("prepare", "nowhere", "--out", "y"), "nowhere"),
         (("predict", "nowhere", "--model", "m", "--out", "y"), "give a model folder"),
         (("evaluate", "--truth", "x", "--out", "y"), "either --pred FOLDER or --model"),
+        (("evaluate", "--truth", "x", "--out", "y", "--pred", "z", "--fast"), "say how a --model"),
         (("tune", "m", "--data", "x", "--split", "test"), "--force"),
         (("report", "nowhere", "--out", "y.html"), "nowhere"),
         (("download", "--to", "y", "--cell-type", "A171"), "did you mean 'A172'"),

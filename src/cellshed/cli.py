@@ -200,6 +200,12 @@ def evaluate(
 
     if (pred is None) == (model is None):
         raise ValueError("give either --pred FOLDER or --model MODEL")
+    of_model = (diameter, changes or None, fast, device, engine, precision)
+    if pred is not None and of_model != (None, None, False, "auto", "auto", "fp32"):
+        raise ValueError(
+            "--set, --diameter, --device, --engine, --precision and --fast say how a --model "
+            "segments; the labels of --pred are there already: leave them out"
+        )
     source: Any = pred
     if model is not None:
         source = _segmenter(model, diameter, device, engine, precision, changes, fast)

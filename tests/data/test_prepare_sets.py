@@ -332,6 +332,21 @@ def test_shares_of_images_without_a_split_are_dealt_out_by_seed(tmp_path: Path) 
     assert dealt(2) != found
 
 
+def test_of_equal_images_that_are_dealt_out_the_one_in_test_stays(tmp_path: Path) -> None:
+    root = tmp_path / "twins"
+    for number in range(12):
+        save_image(root / "images" / f"{number}.tif", pixels(number // 2))
+        save_image(root / "labels" / f"{number}.tif", np.ones((H, W), np.uint16))
+    for seed in range(5):
+        store = prepare(root, tmp_path / f"{seed}", val_share=0.25, test_share=0.25, seed=seed)
+        assert len(names(store, "test")) == 3
+        dropped = [twin for twin in store.manifest["same_pixels"] if not twin["kept"]]
+        order = ["test", "val", "train"]
+        for twin in dropped:
+            stays = twin["same_pixels_as"].split("/")[0]
+            assert order.index(stays) < order.index(twin["split"])
+
+
 def test_shares_leave_given_splits_alone(livecell: Path, folders: Path, tmp_path: Path) -> None:
     whole = prepare(livecell, tmp_path / "whole")
     both = prepare([livecell, folders], tmp_path / "both", val_share=0.5)

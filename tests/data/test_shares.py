@@ -24,9 +24,27 @@ def test_wells_stay_together_and_shares_are_reached(more: list[int], seed: int) 
     assert all(len(home) == 1 for home in homes.values())
     largest = max(Counter(wells).values())
     for split, share in (("val", 0.1), ("test", 0.2)):
-        wanted = round(share * len(wells))
-        assert wanted <= splits.count(split) < wanted + largest
+        assert abs(splits.count(split) - round(share * len(wells))) <= largest / 2
+        assert split in splits
     assert "train" in splits
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_large_well_is_no_small_share(seed: int) -> None:
+    """Nine wells of one image and one of forty: that one is trained on."""
+    splits = deal([*range(9), *[9] * 40], val=0.1, test=0.0, seed=[seed])
+    assert Counter(splits) == {"train": 44, "val": 5}
+    splits = deal([*range(9), *[9] * 40], val=0.1, test=0.1, seed=[seed])
+    assert splits[-1] == "train"
+    assert {"val", "test"} < set(splits)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_split_stays_empty(seed: int) -> None:
+    splits = deal([*"aaabbbcccc"], val=0.4, test=0.4, seed=[seed])
+    assert set(splits) == {"train", "val", "test"}
+    splits = deal([*"aaabbbb"], val=0.4, test=0.4, seed=[seed])  # two wells: parted
+    assert Counter(splits) == {"train": 1, "val": 3, "test": 3}
 
 
 def test_few_wells_are_parted() -> None:

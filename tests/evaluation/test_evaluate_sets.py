@@ -439,6 +439,8 @@ def test_what_is_no_truth_or_no_prediction_is_named(sets):
             run(sets, truth=truth)
     with pytest.raises(ValueError, match="no such folder of predicted label images"):
         run(sets, pred="nowhere")
+    with pytest.raises(ValueError, match=r"images .*nowhere: no such folder"):
+        run(sets, images=sets / "nowhere")
 
 
 def test_gallery_shows_images_and_the_worst_of_each_mistake(sets):

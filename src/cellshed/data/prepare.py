@@ -221,10 +221,11 @@ def _hold_out(chosen: list[tuple[str, Item]], options: _Options) -> list[tuple[s
             seed=[options.seed, len(_PRIORITY)],
         )
     )
-    return [
+    dealt = [
         (source, replace(item, split=next(splits)) if item.split == "all" else item)
         for source, item in chosen
     ]
+    return sorted(dealt, key=lambda pair: _PRIORITY.index(pair[1].split))
 
 
 def _well(item: Item) -> tuple[str, ...]:

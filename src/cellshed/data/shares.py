@@ -1,7 +1,7 @@
 """Images that have no split, dealt out to train, val and test by shares."""
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ def deal(kin: Sequence[Hashable], *, val: float, test: float, seed: Sequence[int
     """Return each image's split.
 
     Images of one well are nearly copies, so they go together, unless wells are so few that the
-    smallest share would be less than one of them.
+    smallest share would be less than one of them, or that one would be missing for each split.
 
     Args:
         kin: by image, what it has in common with its near copies, such as its well.
@@ -33,14 +33,28 @@ def deal(kin: Sequence[Hashable], *, val: float, test: float, seed: Sequence[int
             "shares are for images that have no split yet"
         )
     groups = list(dict.fromkeys(kin))
-    if len(groups) * min(share for share in (val, test) if share) < 1:
+    if len(groups) <= len(wanted) or len(groups) * min(filter(None, (val, test))) < 1:
         groups, kin = list(range(count)), range(count)
-    order = [groups[n] for n in np.random.default_rng(seed).permutation(len(groups))]
+    left = [groups[n] for n in np.random.default_rng(seed).permutation(len(groups))]
     sizes = Counter(kin)
     chosen: dict[Hashable, str] = {}
     for split, images in wanted.items():
-        while images > 0 and len(order) > 1:
-            group = order.pop(0)
-            chosen[group] = split
-            images -= sizes[group]
+        taken = _take(left, sizes, images)
+        chosen |= dict.fromkeys(taken, split)
+        left = [group for group in left if group not in taken]
     return [chosen.get(group, "train") for group in kin]
+
+
+def _take(left: Sequence[Hashable], sizes: Mapping[Hashable, int], images: int) -> list[Hashable]:
+    """Return groups of so many images, as nearly as they allow; at least one, and never all.
+
+    One that would go beyond it by more than half of its own images is passed over.
+    """
+    taken: list[Hashable] = []
+    for group in left:
+        if len(taken) == len(left) - 1:
+            break
+        if 2 * images >= sizes[group]:
+            taken.append(group)
+            images -= sizes[group]
+    return taken or [min(left, key=lambda group: sizes[group])]

@@ -73,7 +73,7 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
             `OUT/labels`. Confidences for AP come from the model, or from `cells.csv` or
             `coco.json` beside the labels; without any, all cells have the same.
         out: folder for scores.json, scores.csv and gallery/.
-        split: of a store or a LIVECell folder; a store without splits is taken whole.
+        split: of a store or a LIVECell folder; of a store without splits "test" means all.
         cell_types: score only these.
         images: folder of the images, where the truth is a COCO file or label images.
         scale: of a model: images and true cells are enlarged by this factor first, to learn how it

@@ -76,13 +76,15 @@ def open_truth(
     Args:
         truth: a store or its folder, a COCO file, a folder laid out as LIVECell, or a folder of
             label images, which may stand in `labels/` beside `images/`.
-        split: of a store or a LIVECell folder.
+        split: of a store or a LIVECell folder; of a store without splits "test" means all.
         cell_types: only these.
         images: folder of the images, where the truth is a COCO file or label images.
 
     Raises:
         ValueError: it is none of these, or nothing is left of it; names the remedy.
     """
+    if images is not None and not Path(images).is_dir():
+        raise ValueError(f"images {images}: no such folder")
     roots = _image_roots(images)
     if isinstance(truth, Store):
         found = _from_store(truth, split)
@@ -134,7 +136,7 @@ def _scaled(sample: Sample, scale: float) -> Sample:
 
 def _from_store(store: Store, split: str) -> Truth:
     splits = {record.split for record in store.records}
-    chosen = "all" if splits == {"all"} else split
+    chosen = "all" if splits == {"all"} and split == "test" else split
     part = store.select(split=chosen)
     samples = [
         Sample(

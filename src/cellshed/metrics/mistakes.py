@@ -82,7 +82,7 @@ def mistakes(
     in single precision here, which gives the same: 0.6 is no hit at 0.6, 0.7 is one at 0.7.
 
     Args:
-        true: integer labels (H, W), 0 = background; any ids, with gaps.
+        true: integer labels (H, W), 0 = background, -1 = not annotated (left out); any ids.
         pred: the same for the prediction.
         iou: IoU above which a pair is correct, in (0, 1]; 1 - cutoff1 of the toolbox.
         link: IoU from which two cells are linked, in (0, iou]; cutoff2 of the toolbox.
@@ -98,7 +98,7 @@ def mistakes(
         true_det_in_catastrophe, pred_det_in_catastrophe: numbers of cells.
 
     Raises:
-        ValueError: shapes differ, labels are not integers or negative, or a cutoff out of range.
+        ValueError: shapes differ, labels are not integers or below that, or a cutoff out of range.
     """
     return count_mistakes(link_cells(overlap(true, pred), iou=iou, link=link, force=force_links))
 

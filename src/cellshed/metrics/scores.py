@@ -45,8 +45,9 @@ def score(true: NDArray[np.integer], pred: NDArray[np.integer]) -> dict[str, Any
     it is no hit, because at 0.5 two partners could then tie.
 
     Args:
-        true: integer labels (H, W), 0 = background; any ids, with gaps.
-        pred: the same for the prediction.
+        true: integer labels (H, W), 0 = background, -1 = ground that nobody annotated, which is
+            left out of both; any ids, with gaps.
+        pred: the same for the prediction, without -1.
 
     Returns:
         n_true, n_pred: numbers of cells.
@@ -66,7 +67,7 @@ def score(true: NDArray[np.integer], pred: NDArray[np.integer]) -> dict[str, Any
         pixels are 0; everything else is None.
 
     Raises:
-        ValueError: shapes differ, or labels are not integers, or negative.
+        ValueError: shapes differ, or labels are not integers, or below what they may be.
     """
     return as_scores(count(overlap(true, pred)))
 
