@@ -66,6 +66,8 @@ def test_a_model_can_be_scored_directly(
         (("train", "cpu-smal", "--data", "x", "--out", "y"), "did you mean 'cpu-small'"),
         (("prepare", "nowhere", "--out", "y"), "nowhere"),
         (("predict", "nowhere", "--model", "m", "--out", "y"), "give a model folder"),
+        (("train", "debug", "--data", "x", "--out", "y", "--resume"), "y: no run to go on with"),
+        (("report", "x", "--out", "."), ". is a folder: name the page"),
         (("evaluate", "--truth", "x", "--out", "y"), "either --pred FOLDER or --model"),
         (("evaluate", "--truth", "x", "--out", "y", "--pred", "z", "--fast"), "say how a --model"),
         (("tune", "m", "--data", "x", "--split", "test"), "--force"),

@@ -39,6 +39,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         console.fail(error, 2)
     except KeyboardInterrupt:
+        console.warn("stopped; the same command goes on (train: with --resume)")
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - the last resort: no tracebacks for users
         console.fail(error, 1)
@@ -113,6 +114,8 @@ def train(
     from cellshed.training.loop import train as run
 
     settings = load_config(config, changes or ())
+    if resume and not (out / "config.yaml").is_file():
+        raise ValueError(f"{out}: no run to go on with; leave out --resume, or correct --out")
     with plain_warnings(), training_display() as progress:
         best = run(
             settings,

@@ -21,7 +21,10 @@ Overrides = Annotated[
 ]
 Diameter = Annotated[
     str | None,
-    typer.Option(help="Mean diameter of your cells in pixels; auto: try five scales, slow."),
+    typer.Option(
+        help="Mean diameter of your cells in pixels, where large ones come in pieces or small "
+        "ones are missed; auto: try five scales, slow."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[
@@ -29,6 +32,6 @@ Precision = Annotated[
 ]
 Fast = Annotated[
     bool,
-    typer.Option("--fast", help="Show images at one scale: faster, a little worse."),
+    typer.Option("--fast", help="Show images at one scale: faster, worse where sizes differ."),
 ]
 Engine = Annotated[str, typer.Option(help="auto, torch, onnx or openvino.")]

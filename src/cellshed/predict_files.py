@@ -57,7 +57,7 @@ class Summary:
 
     def warnings(self) -> list[str]:
         """Return what people should know beside, one line each."""
-        lines = [f"{path}: {reason}" for path, reason in self.failed]
+        lines = [f"{path}: {reason.removeprefix(f'{path}: ')}" for path, reason in self.failed]
         if self.empty:
             lines.append(
                 f"no cell found in {len(self.empty)} of {counted(len(self.done), 'image')}, "

@@ -591,8 +591,8 @@ def empty_folders(folders: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (rename_label, "1 times a image has no partner in labels/, first 'a'"),
-        (add_label, "1 times a label image has no partner in images/, first 'z'"),
+        (rename_label, "1 image without a partner in labels/, first 'a'"),
+        (add_label, "1 label image without a partner in images/, first 'z'"),
         (add_twin, "more than one file named 'a'"),
         (shrink_label, r"a\.tif: labels are 24x31, their image is 24x32"),
         (cut_image, r"a\.tif: not a whole image"),

@@ -13,6 +13,7 @@ from cellshed.data.livecell import SPLITS, parse_name
 from cellshed.data.painting import Painted, Problem
 from cellshed.data.sources import Found, Item, Request, choose
 from cellshed.data.store import NOT_ANNOTATED
+from cellshed.spelling import counted
 
 
 def is_folders(source: Path) -> bool:
@@ -61,7 +62,7 @@ def _pair(folder: Path, split: str, not_annotated: int | None) -> list[Item]:
     ):
         if missing:
             raise ValueError(
-                f"{folder}: {len(missing)} times a {kind} has no partner in {other}/, first "
+                f"{folder}: {counted(len(missing), kind)} without a partner in {other}/, first "
                 f"'{missing[0]}'; both need the same name"
             )
     return [

@@ -88,7 +88,7 @@ class _Model:
         if missing:
             raise ValueError(
                 f"{len(missing)} of {len(samples)} images to segment are not at hand, first "
-                f"'{missing[0]}'; give the folder of the images"
+                f"'{missing[0]}'; give the folder of the images (--images)"
             )
         self.source = str(getattr(getattr(segmenter, "card", None), "name", "") or "a model")
         self.confidence = "model"

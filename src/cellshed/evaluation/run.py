@@ -100,6 +100,7 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
     found = open_truth(truth, split=split, cell_types=cell_types, images=images)
     found = at_scale(found, scale)
     predictions = open_predictions(pred, found, out)
+    out.mkdir(parents=True, exist_ok=True)  # what can't be written is told before the work
     scored = []
     for done, sample in enumerate(found.samples, start=1):
         scored.append(_score(sample, predictions, small))

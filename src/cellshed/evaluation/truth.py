@@ -188,7 +188,7 @@ def _paint(image: CocoImage, path: Path | None, file: Path) -> Labels:
     else:
         raise ValueError(
             f"{file}: image {image.file_name} has no height and width, and its file is not at "
-            "hand; give the folder of the images"
+            "hand; give the folder of the images (--images)"
         )
     return paint_image(image, (height, width)).labels
 

@@ -49,6 +49,8 @@ def report(inputs: str | Path | Sequence[str | Path], out: str | Path) -> None:
     Raises:
         ValueError: a folder is neither, or a file in it is damaged.
     """
+    if Path(out).is_dir():
+        raise ValueError(f"{out} is a folder: name the page, such as {Path(out) / 'report.html'}")
     found = read_folders([inputs] if isinstance(inputs, str | Path) else inputs)
     runs = [item for item in found if isinstance(item, Run)]
     results = [item for item in found if isinstance(item, Result)]

@@ -240,7 +240,10 @@ def tune(  # noqa: PLR0913  each is one option of the command line
     listed = [data] if isinstance(data, str | Path | Store) else list(data)
     parts = of_splits([d if isinstance(d, Store) else open_store(d) for d in listed], split)
     if not parts:
-        raise ValueError(f"no images of split '{split}' in the stores")
+        raise ValueError(
+            f"no images of split '{split}' in the stores: keep some apart that aren't trained on, "
+            "with cellshed prepare --val-share"
+        )
     segmenter = load_model(folder)
     start = segmenter.card.decode
     trials = _Trials(views_of(segmenter, parts), objective, progress)
