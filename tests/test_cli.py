@@ -126,6 +126,18 @@ def test_a_failed_image_is_exit_1(
     assert (tmp_path / "out" / "labels" / "good.tif").is_file()
 
 
+def test_who_stops_it_learns_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cellshed.demo.run_demo", stopped)
+    code, text = _run(capfd, "demo")
+    assert code == 130
+    assert "train with --resume" in text
+
+
 def test_fast_shows_images_at_one_scale(
     tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,7 +72,7 @@ class Crops:
         if not self.items:
             raise ValueError("no training images: the stores hold none of the wanted split")
         self.config = config
-        self._scalings: dict[tuple[int, int], Scaling] = {}
+        self._scalings: dict[int, Scaling] = {}
         sources = sorted({store.records[i].source for store, i in self.items})
         for name in config.training.source_weights:
             if name not in sources:
@@ -111,7 +111,7 @@ class Crops:
         """
         store, i = self.items[item]
         try:
-            image, labels = self._crop(store, i, self._chance(epoch, 1 + number))
+            image, labels = self._crop(item, self._chance(epoch, 1 + number))
         except ValueError as error:
             raise ValueError(f"image '{store.records[i].name}': {error}") from error
         config = self.config
@@ -134,18 +134,20 @@ class Crops:
         return scaled
 
     def _crop(
-        self, store: Store, i: int, rng: np.random.Generator
+        self, item: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         augment = self.config.augment
-        crop, labels = self._cut(store, i, rng)
+        crop, labels = self._cut(item, rng)
         if augment.paste and rng.random() < augment.paste:
-            crop, labels = paste_cells(rng, crop, labels, *self._cut(store, i, rng))
+            crop, labels = paste_cells(rng, crop, labels, *self._cut(item, rng))
         return vary_intensity(rng, augment, crop), labels
 
     def _cut(
-        self, store: Store, i: int, rng: np.random.Generator
+        self, item: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Return a crop as it is warped and normalised, its intensities as acquired."""
         config, size = self.config, self.config.training.crop
+        store, i = self.items[item]
         image, labels = as_channels(store.image(i)), store.labels(i)
         if image.shape[2] != config.model.in_channels:
             raise ValueError(
@@ -155,13 +157,13 @@ class Crops:
         how = sample_warp(rng, config.augment, image.shape[:2], size)
         if config.normalize.method == "histogram":
             return warp(normalize(image, config.normalize), labels, how, size)
-        return warp(image, labels, how, size, self._scaling(store, i, image))
+        return warp(image, labels, how, size, self._scaling(item, image))
 
-    def _scaling(self, store: Store, i: int, image: NDArray[Any]) -> Scaling:
+    def _scaling(self, item: int, image: NDArray[Any]) -> Scaling:
         """Return an image's normalisation, for which all of it is read the first time alone."""
-        known = self._scalings.get((id(store), i))
+        known = self._scalings.get(item)
         if known is None:
-            known = self._scalings[id(store), i] = scaling(image, self.config.normalize)
+            known = self._scalings[item] = scaling(image, self.config.normalize)
         return known
 
 

@@ -1,6 +1,5 @@
 """The verbs of the command line. Heavy imports stand inside the verb that needs them."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +28,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C, as shells do."""
+
 
 def main() -> None:
     """Run the command line; what goes wrong becomes one line and an exit code."""
@@ -38,9 +40,10 @@ def main() -> None:
         app()
     except (ValueError, OSError) as error:
         console.fail(error, 2)
-    except KeyboardInterrupt:
-        console.warn("stopped; the same command goes on (train: with --resume)")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            console.warn("stopped; predict, called again, goes on, and train with --resume")
+        raise
     except Exception as error:  # noqa: BLE001 - the last resort: no tracebacks for users
         console.fail(error, 1)
 

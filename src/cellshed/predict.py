@@ -101,8 +101,7 @@ class Segmenter:
             ValueError: no such diameter, or the model doesn't say what it was trained on.
         """
         other = copy.copy(self)
-        told = diameter is not None and not (isinstance(diameter, str) and diameter == "auto")
-        other.diameter = self._possible(diameter) if told else diameter
+        other.diameter = diameter if diameter in (None, "auto") else self._possible(diameter)
         return other
 
     def _possible(self, diameter: Any) -> float:

@@ -47,6 +47,19 @@ def test_no_split_stays_empty(seed: int) -> None:
     assert Counter(splits) == {"train": 1, "val": 3, "test": 3}
 
 
+@given(
+    st.lists(st.integers(1, 12), min_size=3, max_size=6),
+    st.sampled_from([(0.1, 0.1), (0.3, 0.5), (0.4, 0.4)]),
+    st.integers(0, 5),
+)
+def test_each_split_has_images_however_wells_differ(
+    sizes: list[int], shares: tuple[float, float], seed: int
+) -> None:
+    wells = [well for well, size in enumerate([*sizes, 8]) for _ in range(size)]
+    splits = deal(wells, val=shares[0], test=shares[1], seed=[seed])
+    assert set(splits) == {"train", "val", "test"}
+
+
 def test_few_wells_are_parted() -> None:
     splits = deal(["A1"] * 6 + ["A2"] * 4, val=0.1, test=0.0, seed=[0])
     assert Counter(splits) == {"train": 9, "val": 1}

@@ -358,9 +358,9 @@ def test_labels_of_an_evaluation_that_failed_do_not_replace_those_before(sets):
     assert {path: path.read_bytes() for path in (sets / "out/labels").iterdir()} == before
 
 
-def test_predicted_labels_below_zero_are_told_with_their_file(sets):
+def test_predicted_labels_below_zero_are_told_with_their_image(sets):
     write_labels(sets / "pred" / f"{NAMES[1]}.tif", np.where(cells(1)[1] > 0, cells(1)[1], -1))
-    with pytest.raises(ValueError, match=rf"{NAMES[1]}.tif: predicted labels hold -1; 0 is back"):
+    with pytest.raises(ValueError, match=f"'{NAMES[1]}': predicted labels hold -1: ids must"):
         run(sets)
 
 

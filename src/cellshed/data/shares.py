@@ -38,21 +38,23 @@ def deal(kin: Sequence[Hashable], *, val: float, test: float, seed: Sequence[int
     left = [groups[n] for n in np.random.default_rng(seed).permutation(len(groups))]
     sizes = Counter(kin)
     chosen: dict[Hashable, str] = {}
-    for split, images in wanted.items():
-        taken = _take(left, sizes, images)
+    for number, (split, images) in enumerate(wanted.items()):
+        taken = _take(left, sizes, images, spare=len(wanted) - number)
         chosen |= dict.fromkeys(taken, split)
         left = [group for group in left if group not in taken]
     return [chosen.get(group, "train") for group in kin]
 
 
-def _take(left: Sequence[Hashable], sizes: Mapping[Hashable, int], images: int) -> list[Hashable]:
-    """Return groups of so many images, as nearly as they allow; at least one, and never all.
+def _take(
+    left: Sequence[Hashable], sizes: Mapping[Hashable, int], images: int, spare: int
+) -> list[Hashable]:
+    """Return groups of so many images, as nearly as they allow: at least one, and `spare` stay.
 
     One that would go beyond it by more than half of its own images is passed over.
     """
     taken: list[Hashable] = []
     for group in left:
-        if len(taken) == len(left) - 1:
+        if len(left) - len(taken) == spare:
             break
         if 2 * images >= sizes[group]:
             taken.append(group)

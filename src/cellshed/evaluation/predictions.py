@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cellshed.data.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_labels, stem, write_labels
 from cellshed.evaluation.results import SCORES
 from cellshed.evaluation.truth import LABEL_ENDINGS, Labels, Sample, Truth
+from cellshed.outputs import COCO, MADE_BY, TABLE
 
 Confidence = NDArray[np.float64]
 
@@ -66,14 +67,11 @@ def open_predictions(pred: Segmenter | str | Path, truth: Truth, out: Path) -> P
     return _Model(pred, truth.samples, _own_labels(out, Path(truth.source)))
 
 
-_OF_PREDICT = ("made_by.json", "cells.csv", "coco.json")
-
-
 def _own_labels(out: Path, truth: Path) -> Path:
     """Return OUT/labels, unless somebody else's work lies there."""
     labels = out / "labels"
     there = labels.is_dir() and any(labels.iterdir())
-    theirs = not (out / SCORES).is_file() or any((out / name).exists() for name in _OF_PREDICT)
+    theirs = not (out / SCORES).is_file() or (out / MADE_BY).exists()
     if truth.resolve() in (out.resolve(), labels.resolve()) or (there and theirs):
         raise ValueError(
             f"{labels} holds label images that evaluate didn't write and would replace: choose "
@@ -136,13 +134,7 @@ class _Folder:
         )
 
     def labels(self, sample: Sample) -> Labels:
-        path = self._paths[sample.name]
-        labels = read_labels(path)
-        if labels.min(initial=0) < 0:
-            raise ValueError(
-                f"{path}: predicted labels hold {labels.min()}; 0 is background, cells are 1 and up"
-            )
-        return labels
+        return read_labels(self._paths[sample.name])
 
     def keep(self) -> None:
         """They are where they were."""
@@ -198,7 +190,7 @@ class _Table:
 
 def _read_confidences(folders: Sequence[Path]) -> _Table | None:
     for folder in folders:
-        for name, read in (("cells.csv", _from_csv), ("coco.json", _from_coco)):
+        for name, read in ((TABLE, _from_csv), (COCO, _from_coco)):
             if (folder / name).is_file():
                 found = read(folder / name)
                 if found:

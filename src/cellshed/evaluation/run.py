@@ -131,7 +131,10 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
 
 def _score(sample: Sample, predictions: Predictions, small: int) -> Scored:
     true, pred, confidence = _read(sample, predictions)
-    table = overlap(true, pred)
+    try:
+        table = overlap(true, pred)
+    except ValueError as error:
+        raise ValueError(f"'{sample.name}': {error}") from error
     linked = link_cells(table)
     return Scored(
         sample,
