@@ -16,8 +16,8 @@ from cellshed.inference import Forward, Maps, predict_maps
 from cellshed.metrics.calibration import calibrate
 from cellshed.model.folder import ModelCard, find_model, read_card
 from cellshed.normalize import as_channels, normalize
-from cellshed.rivals import View, best_cells, certain_cells
-from cellshed.scale import LARGEST_CHANGE, scales_for, zoomed
+from cellshed.rivals import View, best_cells, certain_cells, mean_confidence
+from cellshed.scale import LARGEST_CHANGE, scales_for, smaller_scales, zoomed
 from cellshed.settings import Config, DecodeSettings
 
 Diameter = float | Literal["auto"] | None
@@ -75,7 +75,7 @@ class Segmenter:
             "predict": self.card.predict.model_dump(),
         }
         if "predict.scales" in [override.partition("=")[0].strip() for override in overrides]:
-            sections["predict"]["scales_by_size"] = ()
+            sections["predict"] |= {"scales_by_size": (), "surer_when_smaller": 0.0}
         config = parse_config(yaml.safe_dump(sections), overrides)
         trained = Config(decode=config.decode, predict=config.predict)
         for name, value in trained:
@@ -158,15 +158,32 @@ class Segmenter:
     def views(self, image: NDArray[Any], *, channel: int | None = None) -> list[View]:
         """Return the image as seen at each of predict.scales, as `maps` does for the first of them.
 
-        With predict.scales_by_size at those scales that suit the cells of that first view.
+        With predict.scales_by_size at those scales that suit the cells of that first view; with
+        predict.surer_when_smaller at smaller ones where those show the cells to be in pieces.
         """
         zoom, first = self._first_view(image, channel)
         settings = self.card.predict
+        seen = {settings.scales[0]: first}
+
+        def look(scales: Sequence[float]) -> list[View]:
+            for scale in scales:
+                if scale not in seen:
+                    seen[scale] = self._view(image, channel, zoom * scale)
+            return [seen[scale] for scale in scales]
+
         scales = settings.scales
         if settings.scales_by_size:
             scales = scales_for(certain_cells(first, self.card.decode)[0], settings)
-        seen = {settings.scales[0]: first}
-        return [seen.get(scale) or self._view(image, channel, zoom * scale) for scale in scales]
+        views = look(scales)
+        return look(smaller_scales(scales)) if self._in_pieces(scales, views) else views
+
+    def _in_pieces(self, scales: Sequence[float], views: Sequence[View]) -> bool:
+        """Tell whether cells at the second, smaller scale are so much surer than at the first."""
+        gain = self.card.predict.surer_when_smaller
+        if not gain or len(scales) < 2 or scales[1] >= scales[0]:
+            return False
+        first, second = (mean_confidence(view, self.card.decode) for view in views[:2])
+        return second - first >= gain
 
     def _first_view(self, image: NDArray[Any], channel: int | None) -> tuple[float, View]:
         """Return the scale that the diameter asks for, and the view at the first of the scales."""
@@ -187,8 +204,7 @@ class Segmenter:
         best, most = None, float("-inf")
         for zoom in ZOOMS:
             view = self._view(image, channel, zoom * self.card.predict.scales[0])
-            _, sure = certain_cells(view, self.card.decode)
-            mean = float(sure.mean()) if len(sure) else 0.0
+            mean = mean_confidence(view, self.card.decode)
             mean += HOME_ADVANTAGE if zoom == 1 else 0.0
             if mean > most:
                 best, most = (zoom, view), mean

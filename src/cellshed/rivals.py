@@ -66,6 +66,12 @@ def certain_cells(view: View, settings: DecodeSettings) -> Cells:
     return np.where(np.append(False, certain)[labels], labels, 0), sure[certain]
 
 
+def mean_confidence(view: View, settings: DecodeSettings) -> float:
+    """Return how sure a view's cells are on average, but for the doubtful; 0 without cells."""
+    _, sure = certain_cells(view, settings)
+    return float(sure.mean()) if len(sure) else 0.0
+
+
 def best_cells(
     views: Sequence[View], settings: DecodeSettings, shape: tuple[int, int] | None = None
 ) -> Cells:

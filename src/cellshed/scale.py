@@ -60,6 +60,11 @@ def scales_for(labels: NDArray[np.int32], settings: PredictSettings) -> tuple[fl
     return next(suited, settings.scales)
 
 
+def smaller_scales(scales: tuple[float, ...]) -> tuple[float, ...]:
+    """Return what follows where the second of some scales suits an image better than the first."""
+    return scales[1], scales[1] * 2 / 3
+
+
 def resize_labels(labels: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.int32]:
     """Resize labels by nearest neighbours; themselves, if they have the shape.
 

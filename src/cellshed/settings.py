@@ -287,6 +287,10 @@ class PredictSettings(Settings):
     pixels (half of their area is in smaller ones). `[[18, [1, 1.3]], [47, [1, 0.75]], [500, [1,
     0.5]]]` enlarges small cells and reduces large ones. An image with larger cells, or none, is
     shown at `scales`."""
+    surer_when_smaller: Annotated[float, Field(ge=0)] = 0.0
+    """Large cells came in pieces where those found at the second of an image's scales, smaller
+    than the first, are on average surer by this (raw confidence) or more: the image is then shown
+    at the second scale and at two thirds of it instead. 0: never."""
     mirrors: bool = False
     """Average the maps over each tile and its three mirror images: better, at four times the
     cost."""
