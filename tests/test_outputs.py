@@ -12,14 +12,13 @@ from pycocotools import mask
 from cellshed.data.images import read_labels
 from cellshed.outputs import (
     KINDS,
-    Source,
     check_kinds,
     claim,
     is_done,
-    source_of,
     write_prediction,
     write_summary,
 )
+from cellshed.sources import Source, source_of
 
 LABELS = np.zeros((32, 48), np.int32)
 LABELS[4:12, 4:12], LABELS[4:12, 12:20], LABELS[20:30, 30:44] = 1, 2, 3

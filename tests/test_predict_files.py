@@ -178,6 +178,24 @@ def test_two_images_of_one_name_are_refused_before_anything_is_written(
     assert not (tmp_path / "cells").exists()
 
 
+def test_images_of_one_name_in_several_folders_are_called_by_these_too(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    segmenter, out = load_model(tiny_model), tmp_path / "cells"
+    (images / "plate2").mkdir()
+    tifffile.imwrite(images / "plate2" / "b.tif", np.zeros((30, 40), np.uint8))
+    for _ in range(2):
+        predict_files([images], out, model=segmenter)
+        found = {path.stem: read_labels(path).shape for path in (out / "labels").iterdir()}
+        whole = (48, 64)
+        expected = dict.fromkeys(("a", "images_b", "c", "d"), whole) | {"plate2_b": (30, 40)}
+        assert found == expected
+    named = {image["file_name"] for image in json.loads((out / "coco.json").read_text())["images"]}
+    assert named == {"a.png", "images/b.tif", "c.ome.tif", "d.jpg", "plate2/b.tif"}
+    again = predict_files([images / "b.tif"], out, model=segmenter)  # alone it keeps its name
+    assert [path.name for path in again.skipped] == ["b.tif"]
+
+
 def test_the_same_labels_as_one_image_at_a_time(
     images: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from cellshed.inference import Maps
 from cellshed.metrics.scores import score
@@ -31,6 +32,17 @@ def _network(seen: list[tuple[int, ...]]) -> Callable[[np.ndarray], Maps]:
     def forward(image: np.ndarray) -> Maps:
         seen.append(image.shape[2:])
         inside = (image > 0).astype(np.float32)
+        return {"foreground": np.concatenate([1 - inside, inside], axis=1)}
+
+    return forward
+
+
+def _surer_at(*sides: int) -> Callable[[np.ndarray], Maps]:
+    """Return a network that is surer of cells in images of these heights."""
+
+    def forward(image: np.ndarray) -> Maps:
+        sure = 0.9 if image.shape[2] in sides else 0.8
+        inside = np.where(image > 0, sure, 0.1).astype(np.float32)
         return {"foreground": np.concatenate([1 - inside, inside], axis=1)}
 
     return forward
@@ -64,21 +76,13 @@ def test_cells_are_shown_at_the_training_diameter_and_brought_back(diameter: flo
 
 
 def test_auto_takes_the_scale_at_which_cells_are_surest() -> None:
-    def sure_at(side: int) -> Callable[[np.ndarray], Maps]:
-        def forward(image: np.ndarray) -> Maps:
-            sure = 0.9 if image.shape[2] == side else 0.8
-            inside = np.where(image > 0, sure, 0.1).astype(np.float32)
-            return {"foreground": np.concatenate([1 - inside, inside], axis=1)}
-
-        return forward
-
     truth, card = _discs(48), _segmenter(None, []).card
-    half = Segmenter(sure_at(64), card).with_diameter("auto").predict(truth > 0)
+    half = Segmenter(_surer_at(64), card).with_diameter("auto").predict(truth > 0)
     assert half.maps["foreground"].shape[:2] == (64, 64)
     assert _f1(truth, half.labels) == 1.0
-    same = Segmenter(sure_at(-1), card).with_diameter("auto").predict(truth > 0)
+    same = Segmenter(_surer_at(-1), card).with_diameter("auto").predict(truth > 0)
     assert same.maps["foreground"].shape[:2] == (128, 128)  # no other is clearly better
-    empty = Segmenter(sure_at(-1), card).with_diameter("auto").segment(np.zeros((SIDE, SIDE)))
+    empty = Segmenter(_surer_at(-1), card).with_diameter("auto").segment(np.zeros((SIDE, SIDE)))
     assert empty.max() == 0
 
 
@@ -142,6 +146,49 @@ def test_no_scale_is_looked_at_twice() -> None:
     seen: list[tuple[int, ...]] = []
     _segmenter(None, seen).with_changes([BY_SIZE]).views(_discs(30) > 0)
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("surer", "scales", "sides"),
+    [
+        ([96], "[1, 0.75]", [96, 64]),  # two thirds of 0.75 is a half
+        ([64], "[1, 0.5]", [64, 43]),
+        ([96, 64], "[1, 0.75]", [96, 64]),  # it goes on but once
+        ([128], "[1, 0.75]", [128, 96]),
+        ([], "[1, 0.75]", [128, 96]),
+        ([160], "[1, 1.25]", [128, 160]),  # only what is smaller shows that cells were in pieces
+        ([128], "[1]", [128]),
+    ],
+)
+def test_where_cells_are_surer_when_smaller_an_image_is_shown_smaller(
+    surer: list[int], scales: str, sides: list[int]
+) -> None:
+    model = Segmenter(_surer_at(*surer), _segmenter(None, []).card)
+    never = model.with_changes([f"predict.scales_by_size=[[100, {scales}]]"])
+    told = never.with_changes(["predict.surer_when_smaller=0.02"])
+    image = _discs(48) > 0
+    assert [view.shape for view in told.views(image)] == [(side, side) for side in sides]
+    expected = [round(SIDE * scale) for scale in yaml.safe_load(scales)]
+    assert [view.shape for view in never.views(image)] == [(side, side) for side in expected]
+    found = score(_discs(48), told.segment(image))
+    assert found["thresholds"]["0.80"]["f1"] == 1.0
+
+
+def test_how_much_surer_decides() -> None:
+    """The mean confidence rises by 0.1 or more where the interior's does."""
+    model = Segmenter(_surer_at(96), _segmenter(None, []).card)
+    for least, side in ((0.05, 96), (0.5, 128)):
+        changed = model.with_changes(
+            ["predict.scales=[1, 0.75]", f"predict.surer_when_smaller={least}"]
+        )
+        assert changed.views(_discs(48) > 0)[0].shape == (side, side)
+
+
+def test_scales_that_are_asked_for_stay() -> None:
+    model = Segmenter(_surer_at(96), _segmenter(None, []).card)
+    model = model.with_changes(["predict.surer_when_smaller=0.02"])
+    views = model.with_changes(["predict.scales=[1, 0.75]"]).views(_discs(48) > 0)
+    assert [view.shape for view in views] == [(128, 128), (96, 96)]
 
 
 def test_sizes_are_those_at_the_told_diameter() -> None:

@@ -10,7 +10,6 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellshed.data.coco import coco_tree, labels_to_annotations
-from cellshed.data.images import stem, write_labels
+from cellshed.data.images import write_labels
 from cellshed.files import whole_file, write_text
 from cellshed.report.overlay import draw
 from cellshed.report.table import COLUMNS, measure
+from cellshed.sources import Source
 from cellshed.spelling import nearest
 
 KINDS = ("labels", "overlay", "coco", "table")
 MADE_BY = "made_by.json"
 COCO, TABLE = "coco.json", "cells.csv"
 _PARTS = ".parts"
-
-
-@dataclass(frozen=True)
-class Source:
-    """The file of an image, told from others without being read."""
-
-    path: Path
-    """As given."""
-    mark: Mapping[str, Any]
-    """Absolute path, size in bytes, and modification time in ns, as JSON has them."""
-
-    @property
-    def name(self) -> str:
-        """What the image's results are called."""
-        return stem(self.path)
-
-
-def source_of(path: Path) -> Source:
-    """Look at the file of an image; one that isn't there is told when it is read."""
-    mark: dict[str, Any] = {"path": str(path.parent.resolve() / path.name)}
-    try:
-        state = path.stat()
-    except OSError:
-        return Source(path, mark)
-    return Source(path, mark | {"size": state.st_size, "modified": state.st_mtime_ns})
 
 
 def check_kinds(save: Iterable[str]) -> tuple[str, ...]:
@@ -84,6 +59,12 @@ def is_done(out: Path, source: Source, save: Iterable[str]) -> bool:
         )
     files = [_file(out, source.name, kind) for kind in save]
     return before == source.mark and all(file.is_file() for file in files)
+
+
+def names_of_results(out: Path) -> dict[str, str]:
+    """Return the names that results go by, under the absolute paths of the images."""
+    marks = {name: _mark(out, name) for name in sorted(_names(out))}
+    return {mark["path"]: name for name, mark in marks.items() if mark}
 
 
 def claim(out: Path, maker: Mapping[str, Any], names: Iterable[str], *, overwrite: bool) -> None:
@@ -146,7 +127,7 @@ def write_prediction(
         _write_png(_file(out, name, "overlay"), draw(image, labels, boxes=True))
     if "labels" in save:
         write_labels(_file(out, name, "labels"), labels)
-    told = {"name": name, "file_name": source.path.name, "source": dict(source.mark)}
+    told = {"name": name, "file_name": source.file_name, "source": dict(source.mark)}
     part = told | _part(image, labels, confidence)
     write_text(_file(out, name, "table"), json.dumps(part))
 

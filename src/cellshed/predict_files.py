@@ -15,17 +15,17 @@ from cellshed.data.images import list_images, read_image
 from cellshed.normalize import as_channels
 from cellshed.outputs import (
     KINDS,
-    Source,
     check_kinds,
     claim,
     is_done,
-    source_of,
+    names_of_results,
     write_prediction,
     write_summary,
 )
 from cellshed.predict import Segmenter, load_model
 from cellshed.progress import Progress
 from cellshed.rivals import View
+from cellshed.sources import Source, source_of, told_apart
 from cellshed.spelling import counted
 
 _AHEAD = 2
@@ -83,6 +83,8 @@ def predict_files(  # noqa: PLR0913  each is one option of the command line
     there already, made from the same file by this model with these settings, are skipped; one
     whose file has changed is done again. Results in the folder aren't taken for images.
 
+    Images of one name in several folders are called by their folders too.
+
     Args:
         inputs: files, patterns or folders.
         out: folder for labels/, overlay/, coco.json and cells.csv.
@@ -93,8 +95,9 @@ def predict_files(  # noqa: PLR0913  each is one option of the command line
         progress: called with (images finished, images in all).
 
     Raises:
-        ValueError: no images, unknown kinds of output, two images of one name, or a folder with
-            results of another model or other settings, or with files that aren't results.
+        ValueError: no images, unknown kinds of output, two images of one name in one folder, or an
+            `out` with results of another model or other settings, or with files that aren't
+            results.
     """
     save, out = check_kinds(save), Path(out)
     sources = _sources(inputs, out)
@@ -179,7 +182,7 @@ def _settled(path: Path, future: "Future[int]") -> tuple[Path, int | Exception]:
 
 
 def _sources(inputs: Iterable[str | Path], out: Path) -> list[Source]:
-    """List the images, without the results of earlier runs that lie among them.
+    """List the images by what their results are called, without results that lie among them.
 
     Raises:
         ValueError: no images, or two whose results would have one name.
@@ -191,17 +194,4 @@ def _sources(inputs: Iterable[str | Path], out: Path) -> list[Source]:
     ]
     if not sources:
         raise ValueError(f"{out}: all images given are results in it; give others")
-    _check_names(sources)
-    return sources
-
-
-def _check_names(sources: Sequence[Source]) -> None:
-    """Refuse two images of one name; in many file systems A and a are the same."""
-    seen: dict[str, Path] = {}
-    for source in sources:
-        other = seen.setdefault(source.name.casefold(), source.path)
-        if other != source.path:
-            raise ValueError(
-                f"{other} and {source.path} would both be written as '{source.name}': "
-                "rename one, or give them to two runs with folders of their own"
-            )
+    return told_apart(sources, names_of_results(out))
