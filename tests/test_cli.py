@@ -12,6 +12,7 @@ from PIL import Image
 
 from cellshed import cli
 from cellshed.console import plain_warnings
+from cellshed.model.folder import read_card
 
 
 def _run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
@@ -40,13 +41,27 @@ def test_the_verbs_in_a_row(
         ("evaluate", "--truth", store, "--pred", cells, "--out", scores),
         ("report", run, scores, "--out", page),
     ]
+    told = {}
     for step in steps:
-        code, text = _run(capfd, *step)
-        assert code == 0, text
+        code, told[step[0]] = _run(capfd, *step)
+        assert code == 0, told[step[0]]
+    f1 = read_card(run / "best").scores["val_f1"]
+    assert f"best: the best model, of epoch 1, val object F1 at IoU 0.5 {f1:.3f}" in told["train"]
     assert len(list((cells / "labels").iterdir())) == 9
     results = json.loads((scores / "scores.json").read_text())
     assert results["pooled"]["n_true"] > 0
     assert "<html" in page.read_text()
+
+
+def test_a_training_that_brings_nothing_says_so(
+    tiny_store: object, tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = tiny_store.path  # type: ignore[attr-defined]
+    arguments = ("train", "debug", "--data", store, "--init", tiny_model, "--out", tmp_path / "run")
+    nothing = ("--set", "training.epochs=1", "--set", "training.lr=1e-30")
+    code, text = _run(capfd, *arguments, *nothing, "--set", "model.norm=frozen")
+    assert code == 0, text
+    assert "it started from: no epoch made it better" in text
 
 
 def test_a_model_can_be_scored_directly(

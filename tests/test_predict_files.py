@@ -12,8 +12,9 @@ from PIL import Image
 from cellshed.data.images import read_labels
 from cellshed.inference import Maps
 from cellshed.model.folder import load_network, save_model
-from cellshed.predict import load_model
+from cellshed.predict import Segmenter, load_model
 from cellshed.predict_files import Summary, predict_files
+from cellshed.settings import DecodeSettings
 
 
 @pytest.fixture
@@ -73,6 +74,33 @@ def test_images_without_a_cell_are_told(images: Path, tiny_model: Path, tmp_path
     assert "--diameter" in line
     assert Summary(done=[blank], cells=1).text() == "1 image segmented, 1 cell"
     assert Summary(done=[blank], cells=1).warnings() == []
+
+
+def test_at_which_scales_images_were_seen_is_told_where_they_differ(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    y, x = np.mgrid[:96, :96]
+    for name, radius in (("small", 8), ("large", 30)):
+        disc = ((y - 48) ** 2 + (x - 48) ** 2 < radius**2).astype(np.uint8)
+        Image.fromarray(disc * 255).save(images / f"{name}.png")
+    card = load_model(tiny_model).card.model_copy(
+        update={"decode": DecodeSettings(maxima_smooth=0, interior_smooth=0)}
+    )
+
+    def network(batch: NDArray[np.float32]) -> Maps:
+        inside = np.clip(batch, 0, 1)
+        pixelwise = np.concatenate([0 * inside, inside, 1 - inside], axis=1)
+        return {"inner_distance": inside, "pixelwise": pixelwise}
+
+    segmenter = Segmenter(network, card).with_changes(
+        ["predict.scales_by_size=[[20, [1, 2]], [100, [0.5]]]"]
+    )
+    discs = [images / "small.png", images / "large.png"]
+    summary = predict_files(discs, tmp_path / "two", model=segmenter, save=["labels"])
+    assert summary.scales == {(1.0, 2.0): 1, (0.5,): 1}
+    assert summary.looks() == "seen at scale 1 and 2 in 1 image; 0.5 in 1 image"
+    one = predict_files(discs[:1], tmp_path / "one", model=segmenter, save=["labels"])
+    assert one.looks() == ""
 
 
 def test_what_is_there_is_skipped_unless_told_otherwise(

@@ -1,6 +1,6 @@
 """Unknown names come with a remedy."""
 
-from cellshed.spelling import counted, nearest
+from cellshed.spelling import counted, listed, nearest
 
 
 def test_nearest_lists_all_when_nothing_is_near() -> None:
@@ -9,6 +9,14 @@ def test_nearest_lists_all_when_nothing_is_near() -> None:
 
 def test_nearest_offers_what_is_spelled_alike_in_any_case() -> None:
     assert nearest("otsu-Mask", ["OTSU-MASK", "other"]) == "did you mean 'OTSU-MASK'?"
+
+
+def test_numbers_are_listed_to_three_digits() -> None:
+    assert [listed(n) for n in ([1.0], [1.0, 0.75], [2 / 3, 1, 23 / 40])] == [
+        "1",
+        "1 and 0.75",
+        "0.667, 1 and 0.575",
+    ]
 
 
 def test_one_thing_is_one() -> None:

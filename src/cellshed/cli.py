@@ -1,5 +1,6 @@
 """The verbs of the command line. Heavy imports stand inside the verb that needs them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,6 +114,7 @@ def train(
     """Train a network; the best one by the validation images becomes a model folder."""
     from cellshed.config import load_config
     from cellshed.console import plain_warnings, say, training_display
+    from cellshed.model.folder import read_card
     from cellshed.training.initial import starting_model
     from cellshed.training.loop import train as run
 
@@ -129,7 +131,16 @@ def train(
             teachers=teacher or (),
             progress=progress,
         )
-    say(f"{best}: the best model. Next: cellshed predict IMAGES --model {out} --out DIR")
+    say(f"{best}: the best model, {_origin(read_card(best).scores)}")
+    say(f"Next: cellshed predict IMAGES --model {out} --out DIR")
+
+
+def _origin(scores: Mapping[str, float]) -> str:
+    """Return what a run's best model says of itself."""
+    if not scores.get("epoch"):
+        return "which is what it started from: no epoch made it better on the val images"
+    f1 = f", val object F1 at IoU 0.5 {scores['val_f1']:.3f}" if "val_f1" in scores else ""
+    return f"of epoch {scores['epoch']:.0f}{f1}"
 
 
 @app.command()
@@ -170,6 +181,8 @@ def predict(
         )
     for line in summary.warnings():
         warn(line)
+    if looks := summary.looks():
+        say(looks)
     say(f"{out}: {summary.text()}")
     if summary.failed:
         raise typer.Exit(1)

@@ -41,6 +41,8 @@ class Prediction:
     maps: Maps
     """Head name -> (h, w, C), what the network said, at the first of the scales at which it saw
     the image."""
+    scales: tuple[float, ...] = ()
+    """At which the network saw the image, without predict.zoom."""
 
 
 class Segmenter:
@@ -197,7 +199,7 @@ class Segmenter:
 
     def _view(self, image: NDArray[Any], channel: int | None, zoom: float) -> View:
         prepared = self.prepare(image, channel, zoom * self.card.predict.zoom)
-        return View(predict_maps(self._forward, prepared, self.card.predict))
+        return View(predict_maps(self._forward, prepared, self.card.predict), zoom)
 
     def _best_view(self, image: NDArray[Any], channel: int | None) -> tuple[float, View]:
         """Return the scale at which the cells found are the surest, on average, and the view."""
@@ -254,7 +256,7 @@ class Segmenter:
         labels, sure = best_cells(views, self.decode_settings(**changes), shape)
         if self.card.calibration is not None:
             sure = calibrate(sure, self.card.calibration)
-        return Prediction(labels, sure, views[0].maps)
+        return Prediction(labels, sure, views[0].maps, tuple(view.scale for view in views))
 
     def segment(self, image: NDArray[Any], **changes: Any) -> NDArray[np.int32]:
         """Return the labels of an image, (H, W) int32."""

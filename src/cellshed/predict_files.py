@@ -1,7 +1,7 @@
 """Many images segmented one after another: reading, network, decoding and writing overlap."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,10 +26,19 @@ from cellshed.predict import Segmenter, load_model
 from cellshed.progress import Progress
 from cellshed.rivals import View
 from cellshed.sources import Source, source_of, told_apart
-from cellshed.spelling import counted
+from cellshed.spelling import counted, listed
 
 _AHEAD = 2
 """Images read before the network needs them, and images decoded and written behind it."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What is known of an image once its results are written."""
+
+    cells: int
+    scales: tuple[float, ...]
+    """At which it was seen."""
 
 
 @dataclass
@@ -41,8 +50,18 @@ class Summary:
     failed: list[tuple[Path, str]] = field(default_factory=list)
     empty: list[Path] = field(default_factory=list)
     """Those done in which no cell was found."""
+    scales: Counter[tuple[float, ...]] = field(default_factory=Counter)
+    """At which images were seen, and how many were seen so."""
     cells: int = 0
     seconds: float = 0.0
+
+    def add(self, path: Path, done: Done) -> None:
+        """Note an image that is done."""
+        self.done.append(path)
+        self.cells += done.cells
+        self.scales[done.scales] += 1
+        if done.cells == 0:
+            self.empty.append(path)
 
     def text(self) -> str:
         """Return one line for people."""
@@ -54,6 +73,13 @@ class Summary:
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
         return ", ".join(parts)
+
+    def looks(self) -> str:
+        """Return at which scales the images were seen; nothing, if all were at the same."""
+        if len(self.scales) < 2:
+            return ""
+        parts = [f"{listed(s)} in {counted(n, 'image')}" for s, n in self.scales.most_common()]
+        return f"seen at scale {'; '.join(parts)}"
 
     def warnings(self) -> list[str]:
         """Return what people should know beside, one line each."""
@@ -117,10 +143,7 @@ def predict_files(  # noqa: PLR0913  each is one option of the command line
         if isinstance(result, Exception):
             summary.failed.append((path, str(result)))
         else:
-            summary.done.append(path)
-            summary.cells += result
-            if result == 0:
-                summary.empty.append(path)
+            summary.add(path, result)
         if progress is not None:
             progress(len(summary.done) + len(summary.failed), len(todo))
     summary.seconds = time.monotonic() - began
@@ -136,12 +159,12 @@ class _Run:
     ) -> None:
         self.segmenter, self.out, self.save, self.channel = segmenter, out, save, channel
 
-    def over(self, sources: Sequence[Source]) -> Iterator[tuple[Path, int | Exception]]:
-        """Yield each image's path with its number of cells, or with what went wrong."""
+    def over(self, sources: Sequence[Source]) -> Iterator[tuple[Path, Done | Exception]]:
+        """Yield each image's path with what was found, or with what went wrong."""
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             reading = deque((s, reader.submit(read_image, s.path)) for s in sources[:_AHEAD])
             rest = iter(sources[_AHEAD:])
-            writing: deque[tuple[Path, Future[int]]] = deque()
+            writing: deque[tuple[Path, Future[Done]]] = deque()
             while reading:
                 source, future = reading.popleft()
                 reading.extend((s, reader.submit(read_image, s.path)) for s in islice(rest, 1))
@@ -153,27 +176,27 @@ class _Run:
 
     def _through(
         self, source: Source, reading: "Future[NDArray[Any]]", writer: ThreadPoolExecutor
-    ) -> "Future[int]":
+    ) -> "Future[Done]":
         """Run the network on an image that is being read; hand its views to the writer."""
         try:
             image = reading.result()
             views = self.segmenter.views(image, channel=self.channel)
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
-            failed: Future[int] = Future()
+            failed: Future[Done] = Future()
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             failed.set_exception(ValueError(reason))
             return failed
         return writer.submit(self._finish, source, image, views)
 
-    def _finish(self, source: Source, image: NDArray[Any], views: Sequence[View]) -> int:
+    def _finish(self, source: Source, image: NDArray[Any], views: Sequence[View]) -> Done:
         found = self.segmenter.decode(views, image.shape[:2])
         cells = (found.labels, found.confidence)
         seen = image if self.channel is None else as_channels(image)[:, :, self.channel]
         write_prediction(self.out, source, seen, cells, self.save)
-        return len(found.confidence)
+        return Done(len(found.confidence), found.scales)
 
 
-def _settled(path: Path, future: "Future[int]") -> tuple[Path, int | Exception]:
+def _settled(path: Path, future: "Future[Done]") -> tuple[Path, Done | Exception]:
     """Return the result, or what is wrong with this one image; a full disk ends the run."""
     try:
         return path, future.result()

@@ -39,6 +39,8 @@ class View:
 
     maps: Maps
     """Head name -> (h, w, C)."""
+    scale: float = 1.0
+    """Of the image's height and width, without `predict.zoom`."""
     _last: tuple[DecodeSettings, Cells] | None = None
 
     @property

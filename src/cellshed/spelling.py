@@ -1,7 +1,7 @@
 """Words of messages: numbers of things, and the remedy for a name that isn't known."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -12,6 +12,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean '{spelling[close[0]]}'?"
     return f"known: {', '.join(known)}"
+
+
+def listed(numbers: Sequence[float]) -> str:
+    """Return words such as "1, 0.75 and 0.5", numbers to three digits."""
+    *others, last = [f"{number:.3g}" for number in numbers]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def counted(number: int, thing: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cellshed.report.figures import MISTAKES
+from cellshed.spelling import listed
 
 Tree = Mapping[str, Any]
 
@@ -70,19 +71,26 @@ def model_card(
 
 def _looks(predict: Tree) -> str:
     """Return at which scales the model sees an image."""
-    usual, by_size = _list(predict["scales"]), predict["scales_by_size"]
+    usual, by_size = listed(predict["scales"]), predict["scales_by_size"]
     if not by_size:
         return f"An image is shown to it at scale {usual}."
-    suited = "; ".join(f"up to {pixels:g} pixels {_list(own)}" for pixels, own in by_size)
+    suited = "; ".join(f"up to {pixels:g} pixels {listed(own)}" for pixels, own in by_size)
     return (
         "An image is shown to it at scales that suit its cells, by their diameter in a first "
         f"look (half of their area is in smaller ones): {suited}; larger ones, or none, {usual}."
+        + _smaller(predict.get("surer_when_smaller", 0.0))
     )
 
 
-def _list(numbers: Sequence[float]) -> str:
-    *others, last = [f"{number:g}" for number in numbers]
-    return f"{', '.join(others)} and {last}" if others else last
+def _smaller(gain: float) -> str:
+    """Return when the model sees an image smaller than that."""
+    if not gain:
+        return ""
+    return (
+        " Where cells at the second of these scales, if it is the smaller one, are on average "
+        f"surer by {gain:g} or more than at the first, large cells came in pieces: that scale and "
+        "two thirds of it are taken instead."
+    )
 
 
 _SCORE_HEAD = ["set", "images", "cells", "object F1 at IoU 0.5", "at 0.75", "mean AP", "PQ"]

@@ -1,6 +1,7 @@
 """Images without labels, labelled by a model, for the next model to learn from (self-training)."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def _find_with_doubt(segmenter: Segmenter, image: NDArray[Any]) -> Prediction:
     unsure = (labels == 0) & cells_of_any(views, segmenter.card.decode, shape)
     labels = np.where(unsure, NOT_ANNOTATED, labels)
     labels = np.where(rough_ground(image, labels), NOT_ANNOTATED, labels)
-    return Prediction(labels, found.confidence, found.maps)
+    return replace(found, labels=labels)
 
 
 def rough_ground(image: NDArray[Any], labels: NDArray[np.int32]) -> NDArray[np.bool_]:
