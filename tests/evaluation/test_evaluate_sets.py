@@ -194,6 +194,25 @@ def test_coco_ap_goes_by_whole_masks_where_annotations_overlap(tmp_path):
     assert results["pooled"]["coco"]["AR"] == pytest.approx(0.5)  # of the masks, one is perfect
 
 
+@pytest.mark.parametrize("number", [None, 7], ids=["none", "one for all"])
+def test_annotations_without_numbers_of_their_own_keep_their_areas(sets, number):
+    """A cell of 8x8 pixels is small, by its own stated area, unless that is larger."""
+    write_coco(sets / "truth.json")
+    tree = json.loads((sets / "truth.json").read_text())
+    expected = run(sets, truth="truth.json")["pooled"]["coco"]
+    for annotation in tree["annotations"]:
+        del annotation["id"]
+        if number is not None:
+            annotation["id"] = number
+    tree["annotations"][0]["area"] = 5000  # the only large cell, and missed
+    (sets / "truth.json").write_text(json.dumps(tree))
+    found = run(sets, truth="truth.json")["pooled"]["coco"]
+    assert found["AP"] == expected["AP"]
+    assert expected["APl"] is None
+    assert found["APl"] == 0
+    assert found["ARs"] > expected["ARs"]
+
+
 def test_store_truth_is_scored_by_split(sets):
     prepare(sets / "truth", sets / "store")
     for_all = run(sets, truth="store")  # a store that was not split is taken whole

@@ -222,9 +222,8 @@ def test_annotations_of_livecell_equal_cocoeval(data):
         labels = np.roll(paint_image(image, (image.height, image.width)).labels, (1, 2), (0, 1))
         confidence = np.random.default_rng(image.id).random(labels.max()).round(3)
         masks, _ = image_masks(image, labels.shape)
-        areas = {item.id: item.area for item in image.annotations}
-        counts = [mask.counts for mask in masks]
-        ours.append(match_masks(counts, labels, confidence, [areas[mask.id] for mask in masks]))
+        counts, areas = [mask.counts for mask in masks], [mask.area for mask in masks]
+        ours.append(match_masks(counts, labels, confidence, areas))
         results += labels_to_annotations(labels, image.id, confidence)
     for result in results:
         del result["bbox"]  # else COCOeval takes the box's area for the cell's

@@ -155,7 +155,8 @@ def image_masks(image: CocoImage, shape: tuple[int, int]) -> tuple[list[Mask], l
         if reason
     ]
     drawn = sorted(index for index, counts in masks.items() if counts)
-    return [Mask(image.annotations[index].id, masks[index]) for index in drawn], problems
+    given = image.annotations
+    return [Mask(given[i].id, masks[i], given[i].area) for i in drawn], problems
 
 
 def _compress(

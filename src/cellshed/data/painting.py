@@ -43,7 +43,10 @@ class Mask:
     """One annotation as a compressed run-length mask."""
 
     id: int | str
+    """As the file has it: it needn't be there, nor be the only one of its kind."""
     counts: bytes
+    area: float | None = None
+    """As the file states it."""
 
 
 def paint(masks: Sequence[Mask], shape: tuple[int, int], overlap: str, image: str = "") -> Painted:

@@ -50,8 +50,7 @@ class Sample:
         if self.annotations is None:
             return None
         masks, _ = image_masks(self.annotations, shape)
-        areas = {item.id: item.area for item in self.annotations.annotations}
-        return [mask.counts for mask in masks], [areas[mask.id] for mask in masks]
+        return [mask.counts for mask in masks], [mask.area for mask in masks]
 
 
 @dataclass(frozen=True)
