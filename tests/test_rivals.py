@@ -183,3 +183,24 @@ def test_certain_cells_are_those_that_the_threshold_leaves() -> None:
     np.testing.assert_array_equal(left > 0, expected > 0)
     np.testing.assert_array_equal(left_sure, expected_sure)
     assert 0 < (left > 0).sum() < (labels > 0).sum()
+
+
+def test_how_much_surer_a_second_view_is_costs_no_decoding_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoded = []
+
+    def decode(maps: Maps, settings: DecodeSettings) -> rivals.Cells:
+        decoded.append(settings)
+        return decode_with_confidence(maps, settings)
+
+    settings = DecodeSettings(confidence_threshold=0.2, small_objects_threshold=300)
+    small = _maps(_discs(20, 70)[::2, ::2])  # discs of 12 pixels, of which 300 * 1 / 4 are enough
+    views = [View(_fainter(_maps(_discs(20, 70)), 0.8)), View(small)]
+    expected = [rivals.mean_confidence(view, settings) for view in views]
+    assert expected[1] == 0  # by itself the second view has no cell of 300 pixels
+    monkeypatch.setattr(rivals, "decode_with_confidence", decode)
+    assert rivals.gain_of_second(views, settings) == expected[1] - expected[0]
+    labels, _ = rivals.best_cells(views, settings)
+    assert labels.max() == 2
+    assert len(decoded) == 1  # the first view had been decoded so before

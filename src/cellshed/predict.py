@@ -16,7 +16,7 @@ from cellshed.inference import Forward, Maps, predict_maps
 from cellshed.metrics.calibration import calibrate
 from cellshed.model.folder import ModelCard, find_model, read_card
 from cellshed.normalize import as_channels, normalize
-from cellshed.rivals import View, best_cells, certain_cells, mean_confidence
+from cellshed.rivals import View, best_cells, certain_cells, gain_of_second, mean_confidence
 from cellshed.scale import LARGEST_CHANGE, scales_for, smaller_scales, zoomed
 from cellshed.settings import Config, DecodeSettings
 
@@ -184,8 +184,7 @@ class Segmenter:
         gain = self.card.predict.surer_when_smaller
         if not gain or len(scales) < 2 or scales[1] >= scales[0]:
             return False
-        first, second = (mean_confidence(view, self.card.decode) for view in views[:2])
-        return second - first >= gain
+        return gain_of_second(views, self.card.decode) >= gain
 
     def _first_view(self, image: NDArray[Any], channel: int | None) -> tuple[float, View]:
         """Return the scale that the diameter asks for, and the view at the first of the scales."""
