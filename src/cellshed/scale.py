@@ -55,7 +55,11 @@ def scales_for(labels: NDArray[np.int32], settings: PredictSettings) -> tuple[fl
         The scales of the first pair whose diameter is no less than the cells'; settings.scales if
         they are larger than all, or if there are none.
     """
-    size = middle_diameter(labels)
+    return scales_for_size(middle_diameter(labels), settings)
+
+
+def scales_for_size(size: float, settings: PredictSettings) -> tuple[float, ...]:
+    """Return the same for cells of a diameter in pixels."""
     suited = (scales for diameter, scales in settings.scales_by_size if size <= diameter)
     return next(suited, settings.scales)
 

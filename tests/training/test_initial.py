@@ -9,12 +9,18 @@ import pytest
 from safetensors.torch import load_file
 
 from cellshed.config import load_config
-from cellshed.data.diameters import diameters, median_diameter
+from cellshed.data.diameters import diameters, median_diameter, middle_diameter_of
 from cellshed.data.store import Store
 from cellshed.data.window import Window
 from cellshed.model.folder import find_model, read_card, write_card
 from cellshed.settings import CalibrationSettings
-from cellshed.training.initial import calibration_left, settings_from, starting_model
+from cellshed.training.initial import (
+    at_one_size,
+    calibration_left,
+    looks_of_its_own,
+    settings_from,
+    starting_model,
+)
 from cellshed.training.loop import train
 
 FEW_STEPS = ("training.epochs=2", "training.steps_per_epoch=2", "training.val_every=1",
@@ -48,6 +54,59 @@ def test_what_the_settings_do_not_say_comes_from_the_initial_model(initial: Path
     same = settings_from(load_config("finetune", ["licence=MIT"]), initial)
     assert same.licence == "MIT"
     assert config.training.lr == load_config("finetune").training.lr
+
+
+BY_SIZE = ((14.0, (1.6,)), (40.0, (0.5, 0.25)), (500.0, (1.0, 0.5)))
+
+
+@pytest.fixture
+def by_size(initial: Path) -> Path:
+    """The initial model, which looks at images by how large their cells are."""
+    card = read_card(initial)
+    looks = {"zoom": 1.25, "scales_by_size": BY_SIZE, "surer_when_smaller": 0.02}
+    predict = card.predict.model_copy(update=looks)
+    write_card(initial, card.model_copy(update={"predict": predict}))
+    return initial
+
+
+def test_cells_are_shown_at_the_scale_that_suits_them_in_training_too(
+    by_size: Path, tiny_store: Store
+) -> None:
+    config = settings_from(load_config("finetune"), by_size)
+    size = 1.25 * middle_diameter_of([tiny_store])
+    assert 14 < size <= 40  # so that the second pair is it
+    settled = at_one_size(config, [tiny_store])
+    assert settled.predict.zoom == 1.25 * 0.5
+    assert settled.predict.scales == (1.0, 0.5)
+    assert settled.predict.scales_by_size == ()
+    assert settled.predict.surer_when_smaller == 0
+    assert settled.augment.zoom == (0.8 * 0.5, 1.25 * 0.5)
+    assert at_one_size(settled, [tiny_store]) == settled
+
+
+def test_a_trained_model_looks_at_all_images_so_and_an_untrained_one_as_before(
+    by_size: Path, tiny_store: Store, tmp_path: Path
+) -> None:
+    for name, changes, trained in (
+        ("learned", [], True),
+        ("nothing", ["training.lr=1e-30", "model.norm=frozen"], False),
+    ):
+        config = load_config("debug", [*FEW_STEPS, "training.select=loss", *changes])
+        best = train(config, tiny_store, tmp_path / name, init=by_size)
+        card = read_card(best if not trained else tmp_path / name / "last")
+        assert (card.predict == read_card(by_size).predict) is not trained
+        assert (card.predict.scales_by_size == ()) is trained
+
+
+@pytest.mark.parametrize("said", ["zoom=1.0", "scales=[1, 0.75]", "scales_by_size=[[20, [1]]]"])
+def test_looks_that_the_settings_name_stay(
+    said: str, by_size: Path, tiny_store: Store, tmp_path: Path
+) -> None:
+    assert not looks_of_its_own(load_config("debug"))
+    config = load_config("debug", [*FEW_STEPS, f"predict.{said}"])
+    assert looks_of_its_own(config)
+    train(config, tiny_store, tmp_path / "run", init=by_size)
+    assert read_card(tmp_path / "run/last").predict == settings_from(config, by_size).predict
 
 
 def test_the_preset_finetune_starts_from_the_shipped_model(initial: Path) -> None:

@@ -35,7 +35,16 @@ def middle_diameter(labels: NDArray[np.integer]) -> float:
     Returns:
         At least the median; infinity without whole cells.
     """
-    found = np.sort(diameters(labels))
+    return _middle(diameters(labels))
+
+
+def middle_diameter_of(stores: Sequence[Store]) -> float:
+    """Return the same of all whole cells of some stores."""
+    return _middle(_all_diameters(stores))
+
+
+def _middle(found: NDArray[np.float64]) -> float:
+    found = np.sort(found)
     if not len(found):
         return float("inf")
     reached = np.cumsum(found**2)
@@ -44,6 +53,10 @@ def middle_diameter(labels: NDArray[np.integer]) -> float:
 
 def median_diameter(stores: Sequence[Store]) -> float | None:
     """Return the median diameter in pixels of the whole cells of some stores; None without any."""
-    found = [diameters(store.labels(i)) for store in stores for i in range(len(store))]
-    joined = np.concatenate(found) if found else np.zeros(0)
+    joined = _all_diameters(stores)
     return round(float(np.median(joined)), 2) if len(joined) else None
+
+
+def _all_diameters(stores: Sequence[Store]) -> NDArray[np.float64]:
+    found = [diameters(store.labels(i)) for store in stores for i in range(len(store))]
+    return np.concatenate(found) if found else np.zeros(0)

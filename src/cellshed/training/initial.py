@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from cellshed.config import with_overrides
+from cellshed.data.diameters import middle_diameter_of
+from cellshed.data.store import Store
 from cellshed.model.folder import ModelCard, find_model, load_weights, read_card
 from cellshed.model.panoptic import PanopticNet
+from cellshed.scale import scales_for_size
 from cellshed.settings import CalibrationSettings, Config, ModelSettings, Settings
 
 _SECTIONS = ("model", "normalize", "targets", "decode", "predict")
@@ -52,6 +55,43 @@ def settings_from(config: Config, folder: Path) -> Config:
     if card.licence != config.licence:
         licence += f"; initial model: {card.licence or 'not stated'}"
     return config.model_copy(update={**sections, "licence": licence})
+
+
+def looks_of_its_own(config: Config) -> bool:
+    """Tell whether settings say themselves at which scales images are looked at."""
+    return bool({"zoom", "scales", "scales_by_size"} & config.predict.model_fields_set)
+
+
+def at_one_size(config: Config, stores: Sequence[Store]) -> Config:
+    """Return settings that look at images as suits the cells of some stores, whatever is found.
+
+    An initial model with predict.scales_by_size has learned cells of one size, and finds others at
+    other scales. What goes on from it learns the cells that it is shown: so it is shown them at
+    the scale that suits them, in training too, and later looks at all images at that scale.
+
+    Args:
+        config: with the initial model's settings.
+        stores: annotated images of the training; half of their cells' area is in cells smaller
+            than the diameter that decides.
+    """
+    predict = config.predict
+    if not predict.scales_by_size:
+        return config
+    scales = scales_for_size(predict.zoom * middle_diameter_of(stores), predict)
+    first = scales[0]
+    looks = {
+        "zoom": predict.zoom * first,
+        "scales": tuple(scale / first for scale in scales),
+        "scales_by_size": (),
+        "surer_when_smaller": 0.0,
+    }
+    low, high = config.augment.zoom
+    return config.model_copy(
+        update={
+            "predict": predict.model_copy(update=looks),
+            "augment": config.augment.model_copy(update={"zoom": (low * first, high * first)}),
+        }
+    )
 
 
 def take_weights(net: PanopticNet, folder: Path) -> list[str]:

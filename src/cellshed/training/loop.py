@@ -20,11 +20,13 @@ from cellshed.engines.torch_engine import find_device
 from cellshed.model.folder import ModelCard, find_model, read_card, save_model
 from cellshed.model.memory import keep_freed_memory
 from cellshed.normalize import fit
-from cellshed.settings import Config
+from cellshed.settings import Config, PredictSettings
 from cellshed.training.initial import (
+    at_one_size,
     calibration_left,
     check_statistics,
     inherited,
+    looks_of_its_own,
     settings_from,
     starting_model,
 )
@@ -63,8 +65,10 @@ def train(  # noqa: PLR0913  each is one option of the command line
             the same, but for epochs, max_minutes and patience.
         init: model whose weights the network starts from: a folder, a run, or a shipped model's
             name. Network, normalisation, targets and decoder are its own where the settings
-            don't say otherwise, and it is itself the first candidate for the best model, so that
-            the result is never worse on the validation images.
+            don't say otherwise; where it looks at images by the size of their cells, the scales
+            are those for the cells annotated here, in training too. It is itself the first
+            candidate for the best model, so that the result is never worse on the validation
+            images.
         teachers: models, named as for init, whose maps it learns beside the labels; see
             training.teacher_share.
         progress: called after each step and each epoch.
@@ -80,8 +84,12 @@ def train(  # noqa: PLR0913  each is one option of the command line
     config = config if isinstance(config, Config) else load_config(config)
     listed = [data] if isinstance(data, str | Path | Store) else list(data)
     stores = [d if isinstance(d, Store) else open_store(d) for d in listed]
+    looks = config.predict
     if init is not None:
+        fixed = looks_of_its_own(config)
         config = settings_from(config, init)
+        looks = config.predict
+        config = config if fixed else at_one_size(config, stores)
     check_statistics(config.model, init)
     device = find_device(config.training.device)  # refuses one that isn't there
     precision = choose_precision(config.training.precision, device)
@@ -95,7 +103,7 @@ def train(  # noqa: PLR0913  each is one option of the command line
         trainer = Trainer(config, stores, folder, accelerator, teachers, progress)
         with accelerator.main_process_first():
             folder.begin(config, precision, resume=resume or not accelerator.is_main_process)
-        trainer.start(init, resume)
+        trainer.start(init, resume, looks)
         trainer.run()
     finally:
         accelerator.end_training()
@@ -128,13 +136,21 @@ class Trainer:
         self.progress = progress if accelerator.is_main_process else None
         self.state = State(images=digest(*self.train_stores, *self.val_stores))
         self.initial: ModelCard | None = None
+        self.looks = config.predict
         self.anew: list[str] = []
         self._began = time.monotonic()
         world = accelerator.num_processes
         self.steps = steps_per_epoch(self.train_stores, self.settings, world=world)
 
-    def start(self, init: Path | None, resume: bool) -> None:
-        """Load the weights to start from, or everything to go on with."""
+    def start(self, init: Path | None, resume: bool, looks: PredictSettings) -> None:
+        """Load the weights to start from, or everything to go on with.
+
+        Args:
+            init: model folder of the initial model.
+            resume: go on with a run.
+            looks: how the model looks at images until it has learned from some.
+        """
+        self.looks = looks
         others = [*([] if init is None else [init]), *self.teachers]
         self.state.models = [network_hash(folder) for folder in others]
         self.anew = self.learner.start(init)
@@ -282,7 +298,7 @@ class Trainer:
             targets=config.targets,
             decode=config.decode,
             calibration=calibration_left(self.initial, config, self.state.step),
-            predict=config.predict,
+            predict=config.predict if self.state.step else self.looks,
             data=told,
             scores={k: v for k, v in row.items() if k.startswith("val_") or k == "epoch"},
         )
