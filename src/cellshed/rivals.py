@@ -70,8 +70,7 @@ def certain_cells(view: View, settings: DecodeSettings) -> Cells:
 
 def mean_confidence(view: View, settings: DecodeSettings) -> float:
     """Return how sure a view's cells are on average, but for the doubtful; 0 without cells."""
-    _, sure = certain_cells(view, settings)
-    return float(sure.mean()) if len(sure) else 0.0
+    return _mean_of_certain(view.cells(_with_doubtful(settings)), settings)
 
 
 def gain_of_second(views: Sequence[View], settings: DecodeSettings) -> float:
