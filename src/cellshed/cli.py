@@ -213,7 +213,7 @@ def evaluate(
     fast: Fast = False,
 ) -> None:
     """Score segmentations against the truth."""
-    from cellshed.console import bar, say
+    from cellshed.console import bar, plain_warnings, say
     from cellshed.evaluation import evaluate as run
     from cellshed.evaluation import headline
 
@@ -228,7 +228,7 @@ def evaluate(
     source: Any = pred
     if model is not None:
         source = _segmenter(model, diameter, device, engine, precision, changes, fast)
-    with bar("scoring") as progress:
+    with plain_warnings(), bar("scoring") as progress:
         results = run(
             truth,
             source,

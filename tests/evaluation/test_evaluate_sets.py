@@ -416,6 +416,23 @@ def test_images_and_cells_are_scored_at_another_scale(tmp_path, scale, factor):
     assert np.bincount(written.ravel())[1:] == pytest.approx([96 * factor, 160 * factor], rel=0.05)
 
 
+@pytest.mark.parametrize("side", ["truth/labels", "pred"])
+def test_masks_of_all_cells_are_warned_of(sets, side):
+    path = sets / side / f"{NAMES[1]}.tif"
+    write_labels(path, (read_labels(path) > 0) * 255)
+    with pytest.warns(UserWarning, match=rf"1 of 3 images is in pieces, first of '{NAMES[1]}'"):
+        run(sets)
+
+
+def test_one_whole_cell_is_no_mask(tmp_path, recwarn):
+    one = np.zeros((20, 20), np.int32)
+    one[4:9, 4:9] = 255
+    for folder in ("truth", "pred"):
+        write_labels(tmp_path / folder / "a.tif", one)
+    run(tmp_path)
+    assert not recwarn.list
+
+
 def test_a_scale_is_for_models_and_within_reason(sets):
     with pytest.raises(ValueError, match=r"scale 2: .*holds labels already; only a model"):
         run(sets, scale=2)

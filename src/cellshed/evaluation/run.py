@@ -1,5 +1,6 @@
 """Score each image, then cell types and all images by their summed counts."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from cellshed.metrics.mistakes import count_mistakes, link_cells
 from cellshed.metrics.overlap import Floats, Overlap, overlap
 from cellshed.metrics.scores import COUNT_NAMES, as_scores, count, count_without_small, pool
 from cellshed.progress import Progress
+from cellshed.regions import pieces
 
 SMALL = 100
 """Cells of fewer pixels are left out of the scores without small objects."""
@@ -47,6 +49,8 @@ class Scored:
     mistakes: dict[str, int]
     matches: Matches
     candidates: tuple[Candidate, ...]
+    masks: tuple[bool, bool]
+    """Whether true and predicted labels look like a mask of all cells."""
 
 
 def evaluate(  # noqa: PLR0913  each is one option of the command line
@@ -106,6 +110,7 @@ def evaluate(  # noqa: PLR0913  each is one option of the command line
         scored.append(_score(sample, predictions, small))
         if progress is not None:
             progress(done, len(found.samples))
+    _warn_of_masks(scored, (found.source, predictions.source))
     results: dict[str, Any] = {
         "format": FORMAT,
         "truth": found.source,
@@ -144,7 +149,26 @@ def _score(sample: Sample, predictions: Predictions, small: int) -> Scored:
         count_mistakes(linked),
         _match(sample, pred, confidence, table),
         find_candidates(table, linked),
+        (_is_mask(true, table.n_true), _is_mask(pred, table.n_pred)),
     )
+
+
+def _is_mask(labels: Labels, cells: int) -> bool:
+    """Tell whether the only cell of an image is in pieces, as in a mask of all cells."""
+    return cells == 1 and pieces(labels).n > 1
+
+
+def _warn_of_masks(scored: Sequence[Scored], sources: tuple[str, str]) -> None:
+    for source, look_so in zip(
+        sources, zip(*(item.masks for item in scored), strict=True), strict=True
+    ):
+        if any(look_so):
+            warnings.warn(
+                f"{source}: the only cell of {sum(look_so)} of {len(look_so)} images is in pieces, "
+                f"first of '{scored[look_so.index(True)].sample.name}': if these are masks of all "
+                "cells, number them first, e.g. with skimage.measure.label",
+                stacklevel=3,
+            )
 
 
 def _read(sample: Sample, predictions: Predictions) -> tuple[Labels, Labels, Confidence | None]:
