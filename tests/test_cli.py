@@ -167,6 +167,36 @@ def test_fast_shows_images_at_one_scale(
         assert made_by["predict"]["scales_by_size"] == by_size
 
 
+@pytest.mark.parametrize(
+    ("hardware", "images", "precision", "told"),
+    [
+        (True, 2, "fp32", True),
+        (True, 1, "fp32", False),
+        (True, 2, "auto", False),
+        (False, 2, "fp32", False),
+    ],
+)
+def test_many_images_are_worth_a_word_on_speed(
+    hardware: bool,
+    images: int,
+    precision: str,
+    told: bool,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("cellshed.engines.registry._has_gpu", lambda: False)
+    monkeypatch.setattr("cellshed.engines.registry.cpu_multiplies_bf16", lambda: hardware)
+    monkeypatch.setattr("cellshed.cli.MANY", 2)
+    for k in range(images):
+        Image.fromarray(np.eye(40, dtype=np.uint8)).save(tmp_path / f"{k}.png")
+    common = ("predict", tmp_path / "*.png", "--model", tiny_model, "--out", tmp_path / "out")
+    code, text = _run(capfd, *common, "--precision", precision)
+    assert code == 0, text
+    assert ("Faster on this processor: --precision auto" in text) is told
+
+
 def test_an_unwritable_folder_is_exit_2_and_earlier_results_stay(
     tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
