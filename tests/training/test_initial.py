@@ -3,6 +3,7 @@
 import csv
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -82,6 +83,21 @@ def test_cells_are_shown_at_the_scale_that_suits_them_in_training_too(
     assert settled.predict.surer_when_smaller == 0
     assert settled.augment.zoom == (0.8 * 0.5, 1.25 * 0.5)
     assert at_one_size(settled, [tiny_store]) == settled
+
+
+def test_the_size_is_not_that_of_test_images(by_size: Path, tiny_store: Store) -> None:
+    """No image of split test is read for it."""
+    config = settings_from(load_config("finetune"), by_size)
+    splits = {record.split for record in tiny_store.records}
+    assert splits == {"train", "val", "test"}
+
+    def read(index: int) -> NoReturn:
+        raise AssertionError(tiny_store.records[index].name)
+
+    test = tiny_store.select("test")
+    test.labels = read  # type: ignore[method-assign]
+    both = [tiny_store.select("train"), test]
+    assert at_one_size(config, both) == at_one_size(config, both[:1])
 
 
 def test_a_trained_model_looks_at_all_images_so_and_an_untrained_one_as_before(

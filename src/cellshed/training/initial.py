@@ -12,6 +12,7 @@ from cellshed.model.folder import ModelCard, find_model, load_weights, read_card
 from cellshed.model.panoptic import PanopticNet
 from cellshed.scale import scales_for_size
 from cellshed.settings import CalibrationSettings, Config, ModelSettings, Settings
+from cellshed.training.split import of_splits
 
 _SECTIONS = ("model", "normalize", "targets", "decode", "predict")
 
@@ -71,13 +72,14 @@ def at_one_size(config: Config, stores: Sequence[Store]) -> Config:
 
     Args:
         config: with the initial model's settings.
-        stores: annotated images of the training; half of their cells' area is in cells smaller
-            than the diameter that decides.
+        stores: annotated images, of which those of split "test" don't count; half of the others'
+            cells' area is in cells smaller than the diameter that decides.
     """
     predict = config.predict
     if not predict.scales_by_size:
         return config
-    scales = scales_for_size(predict.zoom * middle_diameter_of(stores), predict)
+    known = of_splits(stores, "train", "val", "all")
+    scales = scales_for_size(predict.zoom * middle_diameter_of(known), predict)
     first = scales[0]
     looks = {
         "zoom": predict.zoom * first,
