@@ -17,7 +17,7 @@ from cellshed.metrics.calibration import calibrate
 from cellshed.model.folder import ModelCard, find_model, read_card
 from cellshed.normalize import as_channels, normalize
 from cellshed.rivals import View, best_cells, certain_cells, gain_of_second, mean_confidence
-from cellshed.scale import LARGEST_CHANGE, scales_for, smaller_scales, zoomed
+from cellshed.scale import FOR_ALL, LARGEST_CHANGE, scales_for, smaller_scales, zoomed
 from cellshed.settings import Config, DecodeSettings
 
 Diameter = float | Literal["auto"] | None
@@ -77,7 +77,7 @@ class Segmenter:
             "predict": self.card.predict.model_dump(),
         }
         if "predict.scales" in [override.partition("=")[0].strip() for override in overrides]:
-            sections["predict"] |= {"scales_by_size": (), "surer_when_smaller": 0.0}
+            sections["predict"] |= FOR_ALL
         config = parse_config(yaml.safe_dump(sections), overrides)
         trained = Config(decode=config.decode, predict=config.predict)
         for name, value in trained:

@@ -10,6 +10,8 @@ from cellshed.settings import PredictSettings
 
 LARGEST_CHANGE = 8.0
 """Images are enlarged or reduced by this much at most; more is a mistake in the diameter."""
+FOR_ALL = {"scales_by_size": (), "surer_when_smaller": 0.0}
+"""What predict has where its scales stand for cells of all sizes."""
 
 
 def resize_image(image: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:

@@ -346,8 +346,8 @@ class Stand:
         raise AssertionError("an image that was not asked for")
 
 
-@pytest.mark.parametrize("out", ["truth", "predicted", "scored once", "truth/by/link"])
-def test_a_models_labels_replace_those_of_an_earlier_evaluation_alone(sets, out):
+@pytest.mark.parametrize("out", ["truth", "predicted", "pred", "truth/by/link"])
+def test_a_models_labels_replace_nobodys(sets, out):
     folder = sets / out
     if out == "truth/by/link":
         (sets / "truth/by").mkdir()
@@ -356,16 +356,22 @@ def test_a_models_labels_replace_those_of_an_earlier_evaluation_alone(sets, out)
         write_labels(folder / "labels/a.tif", cells(0)[1])
         for name in ("scores.json", "made_by.json"):
             (folder / name).write_text("{}")
-    if out == "scored once":
-        write_labels(folder / "labels/old.tif", cells(0)[1])
-        (folder / "scores.json").write_text("{}")
-        evaluate(sets / "truth", Stand(), folder, gallery=0)
-        assert {p.stem for p in (folder / "labels").iterdir()} == set(NAMES)
-        return
+    if out == "pred":  # labels of another tool, scored in their own folder
+        (folder / "labels").mkdir()
+        for path in folder.glob("*.tif"):
+            path.rename(folder / "labels" / path.name)
+        evaluate(sets / "truth", folder, folder, gallery=0)
     before = {path: path.read_bytes() for path in (folder / "labels").iterdir()}
     with pytest.raises(ValueError, match=r"labels holds label images .* choose another folder"):
         evaluate(sets / "truth", Stand(), folder, gallery=0)
     assert {path: path.read_bytes() for path in (folder / "labels").iterdir()} == before
+
+
+def test_a_models_labels_replace_those_of_an_earlier_evaluation(sets):
+    evaluate(sets / "truth", Stand(), sets / "out", gallery=0)
+    write_labels(sets / "out/labels/old.tif", cells(0)[1])
+    evaluate(sets / "truth", Stand(), sets / "out", gallery=0)
+    assert {path.stem for path in (sets / "out/labels").iterdir()} == set(NAMES)
 
 
 def test_labels_of_an_evaluation_that_failed_do_not_replace_those_before(sets):

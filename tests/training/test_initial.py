@@ -81,8 +81,17 @@ def test_cells_are_shown_at_the_scale_that_suits_them_in_training_too(
     assert settled.predict.scales == (1.0, 0.5)
     assert settled.predict.scales_by_size == ()
     assert settled.predict.surer_when_smaller == 0
-    assert settled.augment.zoom == (0.8 * 0.5, 1.25 * 0.5)
-    assert at_one_size(settled, [tiny_store]) == settled
+    assert settled.augment.zoom == (0.8 * 1.25 * 0.5, 1.25 * 1.25 * 0.5)
+
+
+def test_cells_are_shown_at_the_initial_models_zoom(initial: Path, tiny_store: Store) -> None:
+    card = read_card(initial)
+    predict = card.predict.model_copy(update={"zoom": 1.5})
+    write_card(initial, card.model_copy(update={"predict": predict}))
+    config = settings_from(load_config("finetune"), initial)
+    settled = at_one_size(config, [tiny_store])
+    assert settled.predict == config.predict
+    assert settled.augment.zoom == (0.8 * 1.5, 1.25 * 1.5)
 
 
 def test_the_size_is_not_that_of_test_images(by_size: Path, tiny_store: Store) -> None:
@@ -114,15 +123,31 @@ def test_a_trained_model_looks_at_all_images_so_and_an_untrained_one_as_before(
         assert (card.predict.scales_by_size == ()) is trained
 
 
-@pytest.mark.parametrize("said", ["zoom=1.0", "scales=[1, 0.75]", "scales_by_size=[[20, [1]]]"])
+@pytest.mark.parametrize(
+    ("said", "zoom", "scales", "by_size_still"),
+    [
+        ("zoom=1.0", 1.0, (1.0,), True),
+        ("scales=[1, 0.75]", 1.25, (1.0, 0.75), False),
+        ("scales_by_size=[[20, [1]]]", 1.25, (1.0,), True),
+    ],
+)
 def test_looks_that_the_settings_name_stay(
-    said: str, by_size: Path, tiny_store: Store, tmp_path: Path
+    said: str,
+    zoom: float,
+    scales: tuple[float, ...],
+    by_size_still: bool,
+    by_size: Path,
+    tiny_store: Store,
+    tmp_path: Path,
 ) -> None:
     assert not looks_of_its_own(load_config("debug"))
     config = load_config("debug", [*FEW_STEPS, f"predict.{said}"])
     assert looks_of_its_own(config)
     train(config, tiny_store, tmp_path / "run", init=by_size)
-    assert read_card(tmp_path / "run/last").predict == settings_from(config, by_size).predict
+    predict = read_card(tmp_path / "run/last").predict
+    assert (predict.zoom, predict.scales) == (zoom, scales)
+    assert bool(predict.scales_by_size) is by_size_still
+    assert (predict.surer_when_smaller == 0.02) is by_size_still
 
 
 def test_the_preset_finetune_starts_from_the_shipped_model(initial: Path) -> None:

@@ -17,6 +17,8 @@ from cellshed.evaluation.truth import LABEL_ENDINGS, Labels, Sample, Truth
 from cellshed.outputs import COCO, MADE_BY, TABLE
 
 Confidence = NDArray[np.float64]
+OF_A_MODEL = "model"
+"""Where confidences come from that are no file's."""
 
 
 class Segmentation(Protocol):
@@ -71,13 +73,21 @@ def _own_labels(out: Path, truth: Path) -> Path:
     """Return OUT/labels, unless somebody else's work lies there."""
     labels = out / "labels"
     there = labels.is_dir() and any(labels.iterdir())
-    theirs = not (out / SCORES).is_file() or (out / MADE_BY).exists()
+    theirs = not _of_a_model(out / SCORES) or (out / MADE_BY).exists()
     if truth.resolve() in (out.resolve(), labels.resolve()) or (there and theirs):
         raise ValueError(
             f"{labels} holds label images that evaluate didn't write and would replace: choose "
             "another folder for the scores"
         )
     return labels
+
+
+def _of_a_model(scores: Path) -> bool:
+    """Tell whether evaluate wrote its scores for labels that it had a model make."""
+    try:
+        return bool(json.loads(scores.read_text(encoding="utf-8"))["confidence"] == OF_A_MODEL)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 class _Model:
@@ -89,7 +99,7 @@ class _Model:
                 f"'{missing[0]}'; give the folder of the images (--images)"
             )
         self.source = str(getattr(getattr(segmenter, "card", None), "name", "") or "a model")
-        self.confidence = "model"
+        self.confidence = OF_A_MODEL
         self._segmenter = segmenter
         self._out = out
         self._arriving = out.with_name(f".{out.name}.part")

@@ -10,7 +10,7 @@ from cellshed.data.diameters import middle_diameter_of
 from cellshed.data.store import Store
 from cellshed.model.folder import ModelCard, find_model, load_weights, read_card
 from cellshed.model.panoptic import PanopticNet
-from cellshed.scale import scales_for_size
+from cellshed.scale import FOR_ALL, scales_for_size
 from cellshed.settings import CalibrationSettings, Config, ModelSettings, Settings
 from cellshed.training.split import of_splits
 
@@ -50,6 +50,8 @@ def settings_from(config: Config, folder: Path) -> Config:
         folder: model folder of the initial model.
     """
     card = read_card(folder)
+    if "scales" in config.predict.model_fields_set:  # as for a model that has learned
+        card = card.model_copy(update={"predict": card.predict.model_copy(update=FOR_ALL)})
     sections = {name: _merged(getattr(card, name), getattr(config, name)) for name in _SECTIONS}
     sections["model"] = sections["model"].model_copy(update={"pretrained": "none"})
     licence = config.licence or "not stated"
@@ -64,11 +66,12 @@ def looks_of_its_own(config: Config) -> bool:
 
 
 def at_one_size(config: Config, stores: Sequence[Store]) -> Config:
-    """Return settings that look at images as suits the cells of some stores, whatever is found.
+    """Return settings that show cells in training at the scale at which images are looked at.
 
-    An initial model with predict.scales_by_size has learned cells of one size, and finds others at
-    other scales. What goes on from it learns the cells that it is shown: so it is shown them at
-    the scale that suits them, in training too, and later looks at all images at that scale.
+    An initial model with predict.zoom looks at images at that zoom, and augment.zoom goes about it.
+    One with predict.scales_by_size has learned cells of one size, and finds others at other scales.
+    What goes on from it learns the cells that it is shown: so it is shown them at the scale that
+    suits them, and later looks at all images at that scale, whatever is found in a first look.
 
     Args:
         config: with the initial model's settings.
@@ -76,24 +79,16 @@ def at_one_size(config: Config, stores: Sequence[Store]) -> Config:
             cells' area is in cells smaller than the diameter that decides.
     """
     predict = config.predict
-    if not predict.scales_by_size:
-        return config
-    known = of_splits(stores, "train", "val", "all")
-    scales = scales_for_size(predict.zoom * middle_diameter_of(known), predict)
-    first = scales[0]
-    looks = {
-        "zoom": predict.zoom * first,
-        "scales": tuple(scale / first for scale in scales),
-        "scales_by_size": (),
-        "surer_when_smaller": 0.0,
-    }
+    if predict.scales_by_size:
+        known = of_splits(stores, "train", "val", "all")
+        first, *rest = scales_for_size(predict.zoom * middle_diameter_of(known), predict)
+        scales = (1.0, *(scale / first for scale in rest))
+        looks = {"zoom": predict.zoom * first, "scales": scales, **FOR_ALL}
+        predict = predict.model_copy(update=looks)
     low, high = config.augment.zoom
-    return config.model_copy(
-        update={
-            "predict": predict.model_copy(update=looks),
-            "augment": config.augment.model_copy(update={"zoom": (low * first, high * first)}),
-        }
-    )
+    zoom = (low * predict.zoom, high * predict.zoom)
+    augment = config.augment.model_copy(update={"zoom": zoom})
+    return config.model_copy(update={"predict": predict, "augment": augment})
 
 
 def take_weights(net: PanopticNet, folder: Path) -> list[str]:
