@@ -216,12 +216,21 @@ def test_images_of_one_name_in_several_folders_are_called_by_these_too(
         predict_files([images], out, model=segmenter)
         found = {path.stem: read_labels(path).shape for path in (out / "labels").iterdir()}
         whole = (48, 64)
-        expected = dict.fromkeys(("a", "images_b", "c", "d"), whole) | {"plate2_b": (30, 40)}
+        expected = dict.fromkeys(("a", "images-b", "c", "d"), whole) | {"plate2-b": (30, 40)}
         assert found == expected
     named = {image["file_name"] for image in json.loads((out / "coco.json").read_text())["images"]}
     assert named == {"a.png", "images/b.tif", "c.ome.tif", "d.jpg", "plate2/b.tif"}
     again = predict_files([images / "b.tif"], out, model=segmenter)  # alone it keeps its name
     assert [path.name for path in again.skipped] == ["b.tif"]
+
+
+def test_a_file_given_in_two_ways_is_one_image(
+    images: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = images.relative_to(tmp_path) / "b.tif"
+    found = predict_files([images / "b.tif", relative], "cells", model=tiny_model)
+    assert [path.name for path in found.done] == ["b.tif"]
 
 
 def test_the_same_labels_as_one_image_at_a_time(

@@ -19,30 +19,30 @@ def test_results_are_called_by_their_files() -> None:
 @pytest.mark.parametrize(
     ("paths", "names"),
     [
-        (["A1/img.tif", "B1/img.tif"], ["A1_img", "B1_img"]),
+        (["A1/img.tif", "B1/img.tif"], ["A1-img", "B1-img"]),
         (
             ["A1/img.tif", "B1/IMG.png"],
-            ["A1_img", "B1_IMG"],
+            ["A1-img", "B1-IMG"],
         ),  # many file systems take these for one
-        (["x/A1/img.tif", "y/A1/img.tif", "z/b.tif"], ["x_A1_img", "y_A1_img", "b"]),
-        (["A1/img.tif", "x/A1/img.tif"], [None, "x_A1_img"]),
+        (["x/A1/img.tif", "y/A1/img.tif", "z/b.tif"], ["x-A1-img", "y-A1-img", "b"]),
+        (["A1/img.tif", "x/A1/img.tif"], [None, "x-A1-img"]),
     ],
 )
 def test_those_of_one_name_are_called_by_their_folders_too(
     paths: list[str], names: list[str | None]
 ) -> None:
     above = Path.cwd().name
-    assert _names(*paths) == [name or f"{above}_A1_img" for name in names]
+    assert _names(*paths) == [name or f"{above}-A1-img" for name in names]
 
 
 def test_results_that_are_there_keep_their_names() -> None:
     both = ("A1/img.tif", "B1/img.tif")
-    assert _names(*both, known={"A1/img.tif": "img"}) == ["img", "B1_img"]
-    assert _names("A1/img.tif", known={"A1/img.tif": "A1_img"}) == ["A1_img"]
+    assert _names(*both, known={"A1/img.tif": "img"}) == ["img", "B1-img"]
+    assert _names("A1/img.tif", known={"A1/img.tif": "A1-img"}) == ["A1-img"]
 
 
 @pytest.mark.parametrize(
-    "paths", [("a.tif", "a.png"), ("a.tif", "A.tif"), ("x_a.tif", "x/a.tif", "y/a.tif")]
+    "paths", [("a.tif", "a.png"), ("a.tif", "A.tif"), ("x-a.tif", "x/a.tif", "y/a.tif")]
 )
 def test_what_no_folder_tells_apart_is_refused(paths: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="would both be written as"):

@@ -211,9 +211,9 @@ def _sources(inputs: Iterable[str | Path], out: Path) -> list[Source]:
         ValueError: no images, or two whose results would have one name.
     """
     results = [out.resolve() / folder for folder in ("labels", "overlay")]
-    listed = [source_of(path) for path in list_images(inputs)]
+    listed = {s.mark["path"]: s for s in map(source_of, list_images(inputs))}  # each file once
     sources = [
-        s for s in listed if not any(Path(s.mark["path"]).is_relative_to(r) for r in results)
+        s for path, s in listed.items() if not any(Path(path).is_relative_to(r) for r in results)
     ]
     if not sources:
         raise ValueError(f"{out}: all images given are results in it; give others")

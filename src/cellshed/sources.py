@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cellshed.data.images import stem
+from cellshed.data.images import joined, stem
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Source:
         parts = Path(self.mark["path"]).parts[1:]
         for folders in range(len(parts)):
             *above, file = parts[len(parts) - 1 - folders :]
-            if "_".join((*above, stem(Path(file)))) == self.name:
+            if joined(above, stem(Path(file))) == self.name:
                 return "/".join((*above, file))
         return self.path.name
 
@@ -45,8 +45,8 @@ def source_of(path: Path) -> Source:
 def told_apart(sources: Iterable[Source], known: Mapping[str, str]) -> list[Source]:
     """Name images of one name in several folders by as many of these as tell them apart.
 
-    `A1/img.tif` and `B1/img.tif` become A1_img and B1_img. In many file systems A and a are the
-    same, so they are here.
+    `A1/img.tif` and `B1/img.tif` become A1-img and B1-img, as `prepare` has it. In many file
+    systems A and a are the same, so they are here.
 
     Args:
         sources: named by their files alone.
@@ -76,7 +76,7 @@ def _names_apart(group: list[Source], known: Mapping[str, str]) -> list[str]:
         names = [
             source.name
             if source.mark["path"] in known
-            else "_".join((*parts[len(parts) - min(folders, len(parts)) :], source.name))
+            else joined(parts[len(parts) - min(folders, len(parts)) :], source.name)
             for source, parts in zip(group, parents, strict=True)
         ]
         if len({name.casefold() for name in names}) == len(group):

@@ -274,6 +274,39 @@ def test_confidences_of_a_coco_file_are_read_too(sets):
     assert with_scores["pooled"]["coco"] != run(sets)["pooled"]["coco"]
 
 
+@pytest.mark.parametrize("names", [("A1-img", "B1-img"), ("img", "B1-img")])
+def test_images_of_one_name_are_told_apart_as_predict_has_them(tmp_path, names):
+    """Each has a right cell, which is sure, and a wrong one; a mix-up would cost precision."""
+    images, true, found = [], [], []
+    for k, (name, right) in enumerate(zip(names, (1, 2), strict=True)):
+        pred = np.zeros((20, 40), np.int32)
+        pred[4:12, 4:12], pred[4:12, 24:32] = 1, 2
+        write_labels(tmp_path / "pred/labels" / f"{name}.tif", pred)
+        file = name.replace("-", "/") + ".tif"
+        images.append({"id": k, "file_name": file, "height": 20, "width": 40})
+        true += labels_to_annotations(np.where(pred == right, 1, 0), k)
+        scores = np.where(np.arange(1, 3) == right, 0.9, 0.1)
+        found += labels_to_annotations(pred, k, scores)
+    (tmp_path / "truth.json").write_text(json.dumps(coco_tree(images, true)))
+    (tmp_path / "pred/coco.json").write_text(json.dumps(coco_tree(images[::-1], found)))
+    scored = run(tmp_path, truth="truth.json")
+    assert scored["confidence"].endswith("coco.json")
+    assert scored["pooled"]["coco"]["AP"] == 1
+
+
+def test_a_stores_images_are_found_by_their_folder_too(tmp_path):
+    """The first of two images of one name has the bare name in a store."""
+    for folder, size in (("A1", 20), ("B1", 30)):
+        labels = np.zeros((size, 40), np.int32)
+        labels[4:12, 4:12] = 1
+        write_labels(tmp_path / "set/labels" / folder / "img.tif", labels)
+        write_labels(tmp_path / "set/images" / folder / "img.tif", labels * 9)
+        write_labels(tmp_path / "pred" / f"{folder}-img.tif", labels)
+    store = prepare(tmp_path / "set", tmp_path / "store")
+    assert [record.name for record in store.records] == ["img", "B1-img"]
+    assert run(tmp_path, truth="store")["pooled"]["thresholds"]["0.75"]["f1"] == 1
+
+
 def test_ground_that_nobody_annotated_has_no_part_in_the_scores(sets):
     """The right side of one image is unknown: scores are those of its left side."""
     write_table(sets, confident=True)

@@ -71,3 +71,15 @@ def test_doubtful_ground_is_not_annotated_and_cells_stay(tmp_path: Path) -> None
     patch = (unknown | (doubtful > 0))[72:118, 256 + 32 : 256 + 68]
     assert patch.mean() > 0.9  # what the network says of noise is the model's own affair
     assert unknown.mean() < 0.3
+
+
+def test_images_of_one_name_in_several_folders_are_all_labelled(tmp_path: Path) -> None:
+    for folder, seed in (("A1", 3), ("B1", 4)):
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        image = synthetic_field(seed, "round", (128, 160))[0]
+        tifffile.imwrite(tmp_path / "images" / folder / "img.tif", image)
+    label_images("phase", tmp_path / "images", tmp_path / "out", least=0.1)
+    labels = {path.stem: read_labels(path) for path in tmp_path.glob("out/train/labels/*.tif")}
+    assert labels.keys() == {"A1-img", "B1-img"}
+    assert (labels["A1-img"] != labels["B1-img"]).any()
+    assert {path.stem for path in tmp_path.glob("out/train/images/*.tif")} == labels.keys()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from cellshed.data.coco_file import CocoImage
+from cellshed.data.images import joined
 from cellshed.data.livecell import parse_name
 
 
@@ -23,7 +24,7 @@ def folders_in_file(image: CocoImage) -> list[str]:
 def names(image: CocoImage) -> tuple[str, str]:
     """Return an image's name without its suffix: the bare one, and one with its folders."""
     stem = path_in_file(image).stem.removesuffix(".ome")
-    return stem, "-".join([*folders_in_file(image), stem])
+    return stem, joined(folders_in_file(image), stem)
 
 
 def cell_type(image: CocoImage) -> str:

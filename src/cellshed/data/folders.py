@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.data.images import LABEL_SUFFIXES, is_image, read_labels, stem, visible_files
+from cellshed.data.images import LABEL_SUFFIXES, is_image, joined, read_labels, stem, visible_files
 from cellshed.data.livecell import SPLITS, parse_name
 from cellshed.data.painting import Painted, Problem
 from cellshed.data.sources import Found, Item, Request, choose
@@ -89,7 +89,7 @@ def _item(image: Path, labels: Path, name: str, split: str, not_annotated: int |
         split, *folders = folders
     parsed = parse_name(last)
     cell_type = parsed.cell_type if parsed else "".join(folders[:1])
-    names = (last, "-".join([*folders, last]), "-".join([split, *folders, last]))
+    names = (last, joined(folders, last), joined([split, *folders], last))
     return Item(image, split, cell_type, names, partial(_read_painted, labels, not_annotated))
 
 

@@ -142,6 +142,11 @@ def stem(path: Path) -> str:
     return path.stem.removesuffix(".ome")
 
 
+def joined(folders: Iterable[str], name: str) -> str:
+    """Return what an image is called where its name alone doesn't tell it from others."""
+    return "-".join((*folders, name))
+
+
 def _expand(item: str | Path) -> list[Path]:
     path = Path(item)
     if path.is_dir():

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.data.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_labels, stem, write_labels
+from cellshed.data.images import (
+    IMAGE_SUFFIXES,
+    LABEL_SUFFIXES,
+    joined,
+    read_labels,
+    stem,
+    write_labels,
+)
 from cellshed.evaluation.results import SCORES
 from cellshed.evaluation.truth import LABEL_ENDINGS, Labels, Sample, Truth
 from cellshed.outputs import COCO, MADE_BY, TABLE
@@ -223,25 +231,40 @@ def _from_csv(path: Path) -> dict[str, dict[int, float]]:
                     f"'{row['confidence']}' are not both numbers; write the table again"
                 ) from error
             if np.isfinite(confidence):
-                by_image.setdefault(_image_name(row["image"]), {})[label] = confidence
-    return by_image
+                by_image.setdefault(row["image"], {})[label] = confidence
+    return _by_name(list(by_image.items()))
 
 
-def _image_name(text: str) -> str:
-    """Return an image's name without folder and suffix; what else stands after a dot stays."""
+def _by_name(images: Sequence[tuple[str, dict[int, float]]]) -> dict[str, dict[int, float]]:
+    """Return what is known of images, given as paths, by their names.
+
+    A name is without suffix, joined with the folders, and also without these where no other image
+    is named so. Two images of one path have none.
+    """
+    named = [(*_image_names(text), of_image) for text, of_image in images]
+    full = Counter(name for name, _, _ in named)
+    bare = Counter(name for _, name, _ in named)
+    short = {name: of_image for _, name, of_image in named if bare[name] == 1}
+    return short | {name: of_image for name, _, of_image in named if full[name] == 1}
+
+
+def _image_names(text: str) -> tuple[str, str]:
+    """Return an image's name with folders and without; what isn't a suffix of images stays."""
     path = Path(text.replace("\\", "/"))
-    return stem(path) if path.suffix.lower() in (*IMAGE_SUFFIXES, *LABEL_SUFFIXES) else path.name
+    known = path.suffix.lower() in (*IMAGE_SUFFIXES, *LABEL_SUFFIXES)
+    name = stem(path) if known else path.name
+    folders = [part for part in path.parts[:-1] if part not in ("/", "..")]
+    return joined(folders, name), name
 
 
 def _from_coco(path: Path) -> dict[str, dict[int, float]]:
     """Scores in a COCO file that was written beside labels 1..n, in their order."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        names = {image["id"]: _image_name(image["file_name"]) for image in tree["images"]}
-        by_image: dict[str, dict[int, float]] = {name: {} for name in names.values()}
+        by_id: dict[Any, dict[int, float]] = {image["id"]: {} for image in tree["images"]}
         for cell in tree["annotations"]:
-            of_image = by_image[names[cell["image_id"]]]
+            of_image = by_id[cell["image_id"]]
             of_image[len(of_image) + 1] = float(cell["score"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return _by_name([(image["file_name"], by_id[image["id"]]) for image in tree["images"]])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return by_image

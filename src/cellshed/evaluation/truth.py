@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from cellshed.data.coco import image_masks, paint_image
 from cellshed.data.coco_file import CocoImage, read_coco
 from cellshed.data.coco_images import cell_type, image_finder, names, path_in_file
-from cellshed.data.images import IMAGE_SUFFIXES, LABEL_SUFFIXES, read_image, read_labels, stem
+from cellshed.data.images import (
+    IMAGE_SUFFIXES,
+    LABEL_SUFFIXES,
+    joined,
+    read_image,
+    read_labels,
+    stem,
+)
 from cellshed.data.livecell import (
     cell_type_of,
     find_annotations,
@@ -141,7 +148,7 @@ def _from_store(store: Store, split: str) -> Truth:
         Sample(
             record.name,
             record.cell_type,
-            (record.name,),
+            (record.name, joined(filter(None, [record.cell_type]), record.name)),
             partial(part.labels, index),
             partial(part.image, index),
         )

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.data.images import list_images, read_image, stem, write_labels
+from cellshed.data.images import list_images, read_image, write_labels
 from cellshed.data.store import NOT_ANNOTATED
 from cellshed.distances import distance_transform
 from cellshed.normalize import as_channels
 from cellshed.predict import Prediction, Segmenter, load_model
 from cellshed.rivals import cells_of_any
+from cellshed.sources import source_of, told_apart
 
 CAREFUL = (
     "predict.mirrors=true",
@@ -45,19 +46,20 @@ def label_images(
         doubt: mark doubtful ground as not annotated; else all that isn't a cell is background.
 
     Raises:
-        ValueError: no image is left.
+        ValueError: no image is left, or two images of a folder have one name.
     """
     segmenter = load_model(model).with_changes(DOUBTING if doubt else CAREFUL)
     find = _find_with_doubt if doubt else Segmenter.predict
     arriving = out.with_name(f".{out.name}.part")
     shutil.rmtree(arriving, ignore_errors=True)
     chosen = arriving / "train"
-    for path in list_images([images]):
-        found = find(segmenter, read_image(path))
+    for source in told_apart(map(source_of, list_images([images])), {}):
+        found = find(segmenter, read_image(source.path))
         if len(found.confidence) and found.confidence.mean() >= least:
-            write_labels(chosen / "labels" / f"{stem(path)}.tif", found.labels)
+            write_labels(chosen / "labels" / f"{source.name}.tif", found.labels)
             (chosen / "images").mkdir(exist_ok=True)
-            shutil.copyfile(path, chosen / "images" / path.name)
+            copy = f"{source.name}{source.path.suffix}"
+            shutil.copyfile(source.path, chosen / "images" / copy)
     if not arriving.exists():
         raise ValueError(
             f"{images}: of no image are the cells sure on average by {least}; ask for less"
