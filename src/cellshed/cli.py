@@ -169,6 +169,7 @@ def predict(
     """Find the cells of images: labels, overlays, COCO and a table."""
     from cellshed.console import bar, say, warn
     from cellshed.engines.registry import choose_precision
+    from cellshed.model.folder import find_model
     from cellshed.predict_files import predict_files
 
     segmenter = _segmenter(model, diameter, device, engine, precision, changes, fast)
@@ -187,10 +188,8 @@ def predict(
     if looks := summary.looks():
         say(looks)
     say(f"{out}: {summary.text()}")
-    if (
-        len(summary.done) >= MANY
-        and choose_precision("auto", engine, device) != segmenter.precision
-    ):
+    fastest = choose_precision("auto", engine, find_model(model), device)
+    if len(summary.done) >= MANY and fastest != segmenter.precision:
         say("Faster on this processor: --precision auto")
     if summary.failed:
         raise typer.Exit(1)

@@ -294,7 +294,7 @@ def load_model(
     """
     folder = find_model(name)
     card = read_card(folder)
-    precision = choose_precision(precision, engine, device)
+    precision = choose_precision(precision, engine, folder, device)
     forward = open_engine(engine, folder, device, precision)
     return Segmenter(forward, card, network_hash(folder), precision).with_diameter(diameter)
 

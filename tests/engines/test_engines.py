@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cellshed.data.store import Store
 from cellshed.engines import conversion, registry
 from cellshed.engines.registry import ENGINES, choose_engine, choose_precision, open_engine
+from cellshed.engines.torch_engine import over_arrays
 from cellshed.model import build_model
 from cellshed.model.folder import ModelCard, save_model
 from cellshed.predict import load_model
@@ -132,20 +134,61 @@ def test_bf16_is_near_and_told(engine: str, tiny_model: Path, tiny_store: Store)
     assert rough.maker()["precision"] == "bf16"
 
 
+@pytest.mark.parametrize("usual", [True, False])
+def test_torch_computes_without_tf32_and_leaves_the_setting_as_it_was(usual: bool) -> None:
+    seen = []
+
+    def net(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return {"head": x}
+
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = usual
+    try:
+        over_arrays(net)(np.zeros((1, 1, 4, 4), np.float32))
+        assert torch.backends.cudnn.allow_tf32 is usual
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    assert seen == [False]
+
+
 @pytest.mark.parametrize("hardware", [True, False])
 def test_auto_precision_is_what_hardware_and_engine_have(
-    hardware: bool, monkeypatch: pytest.MonkeyPatch
+    hardware: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "_has_gpu", lambda: False)
     monkeypatch.setattr(registry, "cpu_multiplies_bf16", lambda: hardware)
     fast = "bf16" if hardware else "fp32"
-    assert choose_precision("auto", "auto") == fast
+    assert choose_precision("auto", "auto", tiny_model) == fast
     for name, engine in ENGINES.items():
-        assert choose_precision("auto", name, "cpu") == (fast if engine.bf16 else "fp32")
-        assert choose_precision("bf16", name, "cpu") == "bf16"
-        assert choose_precision("fp32", name, "cpu") == "fp32"
+        expected = fast if engine.bf16 else "fp32"
+        assert choose_precision("auto", name, tiny_model, "cpu") == expected
+        assert choose_precision("bf16", name, tiny_model, "cpu") == "bf16"
+        assert choose_precision("fp32", name, tiny_model, "cpu") == "fp32"
     with pytest.raises(ValueError, match="did you mean 'bf16'"):
-        choose_precision("bf61", "auto")
+        choose_precision("bf61", "auto", tiny_model)
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"), [({"onnxruntime", "torch"}, "fp32"), ({"openvino"}, "bf16")]
+)
+def test_auto_precision_is_one_that_an_engine_for_the_folder_has(
+    there: set[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that holds the network for ONNX Runtime and OpenVINO alone."""
+    (tmp_path / "model.onnx").touch()
+    monkeypatch.setattr(registry, "_has_gpu", lambda: False)
+    monkeypatch.setattr(registry, "cpu_multiplies_bf16", lambda: True)
+    monkeypatch.setattr(registry, "is_there", lambda *names: {*names} <= there)
+    assert choose_precision("auto", "auto", tmp_path) == expected
+
+
+def test_auto_precision_asks_the_processor_where_the_graphics_card_has_no_part(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_multiplies_bf16", lambda device: device != "cpu")
+    assert choose_precision("auto", "openvino", tiny_model) == "fp32"
+    assert choose_precision("auto", "torch", tiny_model) == "bf16"
 
 
 def test_only_engines_of_the_precision_are_taken(

@@ -88,13 +88,14 @@ def choose_engine(name: str, folder: Path, device: str = "auto", precision: str 
     return name
 
 
-def choose_precision(wanted: str, engine: str, device: str = "auto") -> str:
+def choose_precision(wanted: str, engine: str, folder: Path, device: str = "auto") -> str:
     """Return fp32 or bf16.
 
     Args:
-        wanted: fp32, bf16, or auto: bf16 where hardware multiplies it and the engine can, else
-            fp32.
+        wanted: fp32, bf16, or auto: bf16 where an engine computes in it that can read the network,
+            on hardware that multiplies it; else fp32.
         engine: its name, or auto.
+        folder: a model folder, or what `cellshed export` wrote.
         device: auto, cpu, cuda or mps.
 
     Raises:
@@ -106,9 +107,10 @@ def choose_precision(wanted: str, engine: str, device: str = "auto") -> str:
         )
     if wanted != "auto":
         return wanted
-    if engine in ENGINES and not ENGINES[engine].bf16:
+    able = _usable(folder, device, "bf16") if engine == "auto" else [engine]
+    if not able or not ENGINES.get(able[0], ENGINES["torch"]).bf16:
         return "fp32"
-    return "bf16" if _multiplies_bf16(device) else "fp32"
+    return "bf16" if _multiplies_bf16(device if able[0] == "torch" else "cpu") else "fp32"
 
 
 def network_file(name: str, folder: Path) -> str:
@@ -123,9 +125,13 @@ def network_hash(folder: Path) -> str:
 
 
 def _fastest(folder: Path, device: str, precision: str) -> str:
+    return next(iter(_usable(folder, device, precision)), "torch")
+
+
+def _usable(folder: Path, device: str, precision: str) -> list[str]:
+    """Return the engines that can compute a folder's network, the fastest first."""
     wanted = [n for n in ENGINES if _suits(n, precision)] if _on_cpu(device) else ["torch"]
-    usable = [n for n in wanted if network_file(n, folder) and not _lacking(n, folder)]
-    return usable[0] if usable else "torch"
+    return [n for n in wanted if network_file(n, folder) and not _lacking(n, folder)]
 
 
 def _suits(name: str, precision: str) -> bool:

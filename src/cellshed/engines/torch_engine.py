@@ -1,6 +1,7 @@
 """The network in torch itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +32,30 @@ def over_arrays(
     device: torch.device | str = "cpu",
     precision: str = "fp32",
 ) -> Forward:
-    """Return a network as a function of arrays, without gradients, in fp32 or bf16."""
+    """Return a network as a function of arrays, without gradients, in fp32 or bf16.
+
+    fp32 is that on all devices: not TF32, which keeps ten bits of each factor.
+    """
     mixed = torch.autocast(torch.device(device).type, torch.bfloat16, precision == "bf16")
 
     def forward(batch: NDArray[np.float32]) -> Maps:
         x = torch.from_numpy(batch).to(device, memory_format=torch.channels_last)
-        with torch.inference_mode(), mixed:
+        with torch.inference_mode(), mixed, _without_tf32():
             outputs = net(x)
         return {name: found.float().cpu().numpy() for name, found in outputs.items()}
 
     return forward
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Keep NVIDIA's convolutions from rounding factors to TF32, as torch has them by default."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def find_device(name: str) -> torch.device:
