@@ -1,7 +1,7 @@
 """Stores -> training tensors, drawn at random yet the same in every run.
 
 Each sample has its own source of chance, named by seed, epoch and its number in the epoch. So
-batches don't depend on the number of workers, and an epoch can be entered at any step.
+batches don't depend on the number of workers, nor an epoch on those before it.
 The workers are threads: the compiled loops run beside the network without holding Python's lock,
 and nothing is copied between processes.
 """
@@ -171,7 +171,6 @@ def loader(
     crops: Crops,
     *,
     epoch: int,
-    first_step: int = 0,
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
@@ -181,7 +180,6 @@ def loader(
         crops: where they come from; the same object for all epochs of a run, so that what it
             knows of its images isn't found out again.
         epoch: number of the epoch; another epoch has other crops in another order.
-        first_step: step to begin with; what follows is the same as after the steps before.
         rank: number of this process among those that train together; each takes its part of
             what is batch_size * world samples a step.
         world: number of these processes.
@@ -197,7 +195,7 @@ def loader(
         first = (step * world + rank) * training.batch_size
         return [(order[n], epoch, n) for n in range(first, first + training.batch_size)]
 
-    plans = (plan(step) for step in range(first_step, steps))
+    plans = (plan(step) for step in range(steps))
     workers = suitable_workers() if training.workers < 0 else training.workers
     if workers:
         return _ahead(crops, plans, workers)

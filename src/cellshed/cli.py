@@ -1,5 +1,6 @@
 """The verbs of the command line. Heavy imports stand inside the verb that needs them."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -133,8 +134,14 @@ def train(
             teachers=teacher or (),
             progress=progress,
         )
-    say(f"{best}: the best model, {_origin(read_card(best).scores)}")
-    say(f"Next: cellshed predict IMAGES --model {out} --out DIR")
+    if _is_first_process():
+        say(f"{best}: the best model, {_origin(read_card(best).scores)}")
+        say(f"Next: cellshed predict IMAGES --model {out} --out DIR")
+
+
+def _is_first_process() -> bool:
+    """Tell whether this is the first of the processes that train together, or the only one."""
+    return os.environ.get("RANK", "0") == "0"  # set by torchrun and by accelerate
 
 
 def _origin(scores: Mapping[str, float]) -> str:

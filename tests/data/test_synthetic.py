@@ -221,6 +221,18 @@ def test_pycocotools_paints_the_same_and_area_and_box_agree(folder):
     assert len(set(ids)) == len(ids)
 
 
+def test_no_two_cells_of_a_set_share_an_id_however_many_an_image_has(tmp_path, monkeypatch):
+    crowded = np.arange(1, 10_101, dtype=np.int32).reshape(100, 101)  # a cell a pixel
+    drawn = np.zeros(crowded.shape, np.uint8), crowded
+    monkeypatch.setattr("cellshed.data.synthetic.folder.synthetic_field", lambda *_: drawn)
+    write_synthetic(tmp_path / "set", images={"train": 2, "val": 1})
+    ids = []
+    for split in ("train", "val"):
+        tree = json.loads((tmp_path / "set" / annotation_file(split)).read_text())
+        ids += [cell["id"] for cell in tree["annotations"]]
+    assert len(set(ids)) == len(ids) == 3 * 10_100
+
+
 def test_names_are_livecells_and_tell_the_cell_type(folder):
     images = index_images(folder, "train") | index_images(folder, "test")
     names = {parse_name(name) for name in images}

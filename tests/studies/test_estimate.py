@@ -27,6 +27,35 @@ def test_steps_and_pixels_are_added_up(tiny_store: Store, monkeypatch: pytest.Mo
     assert found == pytest.approx(expected + images * module._DECODING)
 
 
+def test_each_look_at_an_image_is_counted(
+    tiny_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_probe", lambda config: (0.0, 1.0))
+    monkeypatch.setattr(module, "_DECODING", 0.0)
+    runs = _runs(
+        plain=(),
+        zoom=("predict.zoom=1.5",),
+        mirrors=("predict.mirrors=true",),
+        scales=("predict.scales=[1.0, 0.5]",),
+        all=("predict.zoom=1.5", "predict.mirrors=true", "predict.scales=[1.0, 0.5]"),
+    )
+    pixels = {
+        split: sum(r.height * r.width for r in tiny_store.records if r.split == split)
+        for split in ("val", "test")
+    }
+    val, test = 2 * pixels["val"], pixels["test"]  # two validations, each at one scale
+    found = estimate(runs, load_config("debug", SETTINGS), [tiny_store], threads=1)
+    assert found == pytest.approx(
+        [
+            val + test,
+            1.5**2 * (val + test),
+            4 * (val + test),
+            val + 1.25 * test,
+            4 * 1.5**2 * (val + 1.25 * test),
+        ]
+    )
+
+
 def test_minutes_end_a_run_earlier(tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_probe", lambda config: (100.0, 1e-3))
     base = load_config("debug", [*SETTINGS, "training.max_minutes=3"])

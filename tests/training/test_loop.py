@@ -102,17 +102,58 @@ def test_a_killed_run_ends_with_the_same_weights(tiny_store: Store, tmp_path: Pa
     _assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
+def _in_two_processes(*words: str) -> str:
+    """Run a Python program in two processes that know of each other; return what they print."""
+    command = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+    told = subprocess.run(
+        [*command, *words],
+        check=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return told.stdout
+
+
 @pytest.mark.slow
-def test_two_processes_train_one_model(tiny_store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("device", "val_every"), [("cpu", 1), ("auto", 9)])
+def test_two_processes_train_one_model(
+    tiny_store: Store, tmp_path: Path, device: str, val_every: int
+) -> None:
     run = tmp_path / "run"
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"),
+    told = _in_two_processes(
         *("-m", "cellshed", "train", "debug", "--data", str(tiny_store.path), "--out", str(run)),
-        *("--set", "training.device=cpu"),
-    ]
-    subprocess.run(command, check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        *("--set", f"training.device={device}", "--set", f"training.val_every={val_every}"),
+    )
     assert len((run / "history.csv").read_text().splitlines()) == 3
     load_model(run)
+    assert told.count("the best model") == told.count("Next:") == 1
+
+
+SLOW_TO_SAVE = """
+import sys, time
+from cellshed.config import load_config
+from cellshed.training import loop
+
+def save(*told, save=loop.save_model):
+    time.sleep(1)
+    save(*told)
+
+loop.save_model = save
+config = load_config("debug", ["training.device=cpu", "training.val_every=9"])
+best = loop.train(config, sys.argv[1], sys.argv[2])
+assert (best / "model.yaml").is_file()
+"""
+
+
+@pytest.mark.slow
+def test_no_process_returns_before_the_best_model_is_there(
+    tiny_store: Store, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(SLOW_TO_SAVE)
+    _in_two_processes(str(program), str(tiny_store.path), str(tmp_path / "run"))
 
 
 def test_a_run_is_never_overwritten(tiny_store: Store, tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import torch
 from cellshed.batches import steps_per_epoch
 from cellshed.data.store import Store
 from cellshed.engines.torch_engine import find_device
+from cellshed.inference import MIRRORS
 from cellshed.model.panoptic import PanopticNet, build_model
 from cellshed.settings import Config
 from cellshed.studies.plan import Run, choose
 from cellshed.training.precision import choose_precision
 from cellshed.training.split import of_splits, split_stores
-from cellshed.training.validation import spread
+from cellshed.training.validation import Image, spread
 
 _LONG = 20.0
 """Seconds after which one step is enough to go by."""
@@ -47,15 +48,22 @@ def estimate(
 
 def _seconds(config: Config, parts: list[Store], step: float, pixel: float) -> float:
     train, val = split_stores(parts, config.training)
-    training = config.training
+    training, predict = config.training, config.predict
     steps = steps_per_epoch(train, training) * training.epochs
-    validations = training.epochs // training.val_every
-    judged = spread(val, training.val_images) * validations
-    judged += spread(of_splits(parts, "test"), 0)
-    sizes = (store.records[i].height * store.records[i].width for store, i in judged)
-    seconds = steps * step + sum(size * pixel + _DECODING for size in sizes)
+    validations = -(-training.epochs // training.val_every)  # the end is always one
+    look = pixel * predict.zoom**2 * (len(MIRRORS) if predict.mirrors else 1)
+    # Validation looks once. What scales_by_size or surer_when_smaller add, the images alone tell.
+    looks = look * sum(scale**2 for scale in set(predict.scales))
+    seconds = steps * step + validations * _judging(spread(val, training.val_images), look)
+    seconds += _judging(spread(of_splits(parts, "test"), 0), looks)
     limit = 60 * training.max_minutes
     return min(seconds, limit) if limit else seconds
+
+
+def _judging(images: Sequence[Image], pixel: float) -> float:
+    """Return the seconds that it takes to segment and score images, at so many for a pixel."""
+    sizes = (store.records[i].height * store.records[i].width for store, i in images)
+    return sum(size * pixel + _DECODING for size in sizes)
 
 
 def _probe(config: Config) -> tuple[float, float]:

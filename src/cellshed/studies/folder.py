@@ -115,19 +115,22 @@ class RunPlace:
         return said[-1] if said else "its process ended without a word"
 
     @contextmanager
-    def locked(self, wait: float = _WAIT) -> Iterator[None]:
+    def locked(self, wait: float = _WAIT) -> Iterator[bool]:
         """Hold the folder for this process; the lock goes with the process, however it ends.
 
         Args:
             wait: seconds to wait for another process to let go.
+
+        Yields:
+            Whether it is held; False on a system that has no such locks.
 
         Raises:
             OSError: another process holds it and doesn't let go.
         """
         try:
             import fcntl
-        except ImportError:  # no such locks on this system
-            yield
+        except ImportError:
+            yield False
             return
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as file:
@@ -140,7 +143,7 @@ class RunPlace:
                     if time.monotonic() > until:
                         raise OSError(f"{self.path}: another process works on it") from error
                     time.sleep(0.1)
-            yield
+            yield True
 
 
 def task_of(run: Run, config: Config, stores: tuple[Store, ...], **more: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Search of training settings by Optuna: several workers share one storage and stop bad trials.
 
 Each trial is a run in a folder of its own, named by its settings. A trial whose worker was killed
-is queued again; its new worker finds the folder and goes on with the training.
+is queued again; its new worker finds the folder and goes on with the training. Not so on Windows,
+where nothing tells a killed worker from a living one.
 """
 
 import json
@@ -253,10 +254,10 @@ def _study_name(config: Config, stores: Sequence[Store]) -> str:
 
 
 def _held(folder: Path) -> bool:
-    """Tell whether a living process works in a folder."""
+    """Tell whether a living process works in a folder; where there are no locks, it may."""
     try:
-        with RunPlace(folder).locked(wait=0.0):
-            return False
+        with RunPlace(folder).locked(wait=0.0) as mine:
+            return not mine
     except OSError:
         return True
 

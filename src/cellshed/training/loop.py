@@ -96,7 +96,7 @@ def train(  # noqa: PLR0913  each is one option of the command line
     keep_freed_memory()
     folder = RunFolder(out)
     accelerator = Accelerator(
-        cpu=config.training.device == "cpu",
+        cpu=device.type == "cpu",
         mixed_precision=MIXED[precision],
     )
     try:
@@ -105,6 +105,7 @@ def train(  # noqa: PLR0913  each is one option of the command line
             folder.begin(config, precision, resume=resume or not accelerator.is_main_process)
         trainer.start(init, resume, looks)
         trainer.run()
+        accelerator.wait_for_everyone()  # the main process alone writes the best model
     finally:
         accelerator.end_training()
         AcceleratorState._reset_state(reset_partial_state=True)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,11 @@ def write_synthetic(
     for name in morphologies:
         known_morphology(name)
     total, done = sum(counts.values()), 0
+    ids = count(1)  # of all splits' annotations
     with whole_folder(out) as folder:
-        for split, count in counts.items():
-            writer = _Split(folder, split)
-            for _ in range(count):
+        for split, wanted in counts.items():
+            writer = _Split(folder, split, ids)
+            for _ in range(wanted):
                 name = morphologies[done % len(morphologies)]
                 image, labels = synthetic_field((seed, done), name, shape)
                 writer.add(done, name, image, labels)
@@ -79,8 +81,8 @@ def _counts(images: int | Mapping[str, int]) -> dict[str, int]:
 class _Split:
     """Writes the images of one split, then their annotations."""
 
-    def __init__(self, folder: Path, split: str) -> None:
-        self._folder, self._split = folder, split
+    def __init__(self, folder: Path, split: str, ids: Iterator[int]) -> None:
+        self._folder, self._split, self._ids = folder, split, ids
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
 
@@ -99,7 +101,7 @@ class _Split:
         image_id = number + 1
         entry = {"id": image_id, "width": width, "height": height, "file_name": name}
         self._images.append(entry)
-        self._annotations += _annotations(labels, image_id)
+        self._annotations += _annotations(labels, image_id, self._ids)
 
     def close(self) -> None:
         """Write the annotations, unless the split has no images."""
@@ -119,13 +121,15 @@ def _file_name(cell_type: str, number: int) -> str:
     return f"{cell_type}_Phase_{row}{column}_1_{days:02d}d{hours:02d}h00m_1.tif"
 
 
-def _annotations(labels: NDArray[np.int32], image_id: int) -> Iterator[dict[str, Any]]:
-    """Yield one COCO annotation per label, with ids that no other image's annotations have."""
+def _annotations(
+    labels: NDArray[np.int32], image_id: int, ids: Iterator[int]
+) -> Iterator[dict[str, Any]]:
+    """Yield one COCO annotation per label, each with the next of the ids."""
     areas = np.bincount(labels.ravel())[1:].tolist()
-    for k, (outline, area) in enumerate(zip(outlines(labels), areas, strict=True)):
+    for outline, area in zip(outlines(labels), areas, strict=True):
         (left, top), (right, bottom) = outline.min(0).tolist(), outline.max(0).tolist()
         yield {
-            "id": 10_000 * image_id + k,
+            "id": next(ids),
             "image_id": image_id,
             "category_id": 1,
             "segmentation": [outline.ravel().tolist()],
