@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cellshed
 from cellshed import cli
 from cellshed.console import plain_warnings
 from cellshed.model.folder import read_card
@@ -157,9 +158,10 @@ def test_fast_shows_images_at_one_scale(
     tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "a.png")
-    changes = ("--set", "predict.scales=[1, 0.5]", "--set", "predict.scales_by_size=[[20, [2]]]")
-    common = (tmp_path / "a.png", "--model", tiny_model, *changes)
-    for option, scales, by_size in (((), [1.0, 0.5], [[20, [2]]]), (("--fast",), [1.0], [])):
+    by_size = "predict.scales_by_size=[[20, [2]]]"
+    common = (tmp_path / "a.png", "--model", tiny_model, "--set", by_size)
+    several = ("--set", "predict.scales=[1, 0.5]")
+    for option, scales, by_size in ((several, [1.0, 0.5], [[20, [2]]]), (("--fast",), [1.0], [])):
         out = tmp_path / f"out{len(option)}"
         assert _run(capfd, "predict", *common, "--out", out, *option)[0] == 0
         made_by = json.loads((out / "made_by.json").read_text())
@@ -206,6 +208,19 @@ def test_an_unwritable_folder_is_exit_2_and_earlier_results_stay(
     code, text = _run(capfd, "predict", *arguments)
     assert code == 2, text
     assert (tmp_path / "out").read_text().startswith("a file")
+
+
+@pytest.mark.parametrize("name", cellshed.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(cellshed, name) is not None
+
+
+def test_fast_and_scales_contradict_one_another(
+    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--fast", "--set", "predict.scales=[1, 0.5]", "--out", tmp_path / "out")
+    code, text = _run(capfd, "predict", tmp_path, "--model", tiny_model, *options)
+    assert (code, "--fast looks at images at one scale" in text) == (2, True)
 
 
 @pytest.mark.parametrize("module", ["cellshed", "cellshed.cli", "cellshed.targets"])

@@ -1,6 +1,7 @@
 """Folders of images: everything is written, bad files are told, nothing is done twice."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,50 @@ def test_images_of_one_name_in_several_folders_are_called_by_these_too(
     assert named == {"a.png", "images/b.tif", "c.ome.tif", "d.jpg", "plate2/b.tif"}
     again = predict_files([images / "b.tif"], out, model=segmenter)  # alone it keeps its name
     assert [path.name for path in again.skipped] == ["b.tif"]
+
+
+def test_results_of_another_folder_are_no_images(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        found = predict_files([images], images / name, model=tiny_model)
+        assert sorted(path.name for path in found.done) == ["a.png", "b.tif", "c.ome.tif", "d.jpg"]
+        assert not found.failed
+
+
+def test_a_changed_file_that_cant_be_read_leaves_no_results_of_the_former(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "cells"
+    predict_files([images], out, model=tiny_model)
+    (images / "b.tif").write_bytes(b"broken")
+    found = predict_files([images], out, model=tiny_model)
+    assert [path.name for path, _ in found.failed] == ["b.tif"]
+    assert {path.stem for path in (out / "labels").iterdir()} == {"a", "c", "d"}
+    listed = json.loads((out / "coco.json").read_text())["images"]
+    assert {image["file_name"] for image in listed} == {"a.png", "c.ome.tif", "d.jpg"}
+
+
+def test_a_name_too_long_for_its_results_is_one_failed_image(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    (images / "a.png").rename(images / f"{'a' * 245}.png")
+    found = predict_files([images], tmp_path / "cells", model=tiny_model)
+    assert [reason[:20] for _, reason in found.failed] == ["its name is too long"]
+    assert len(found.done) == 3
+    assert (tmp_path / "cells" / "cells.csv").is_file()
+
+
+def test_results_without_what_is_known_of_them_are_not_gone_on_with(
+    images: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "cells"
+    predict_files([images], out, model=tiny_model)
+    table = (out / "cells.csv").read_bytes()
+    shutil.rmtree(out / ".parts")
+    with pytest.raises(ValueError, match=r"not the hidden folder \.parts .* copy it too"):
+        predict_files([images], out, model=tiny_model)
+    assert (out / "cells.csv").read_bytes() == table
 
 
 def test_a_file_given_in_two_ways_is_one_image(

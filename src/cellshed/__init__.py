@@ -14,10 +14,10 @@ __version__ = "0.1.0"
 keep_compiled(Path(__file__).parent)  # before anything imports numba
 
 _HOME = {
-    "inner_distance": "targets",
-    "outer_distance": "targets",
-    "pixelwise": "targets",
-    "foreground": "targets",
+    "inner_distance": "distance_maps",
+    "outer_distance": "distance_maps",
+    "pixelwise": "class_maps",
+    "foreground": "class_maps",
     "deep_watershed": "watershed",
     "score": "metrics.scores",
     "mistakes": "metrics.mistakes",

@@ -81,6 +81,8 @@ def _segmenter(
     segmenter = load_model(
         model, device=device, engine=engine, precision=precision, diameter=_pixels(diameter)
     )
+    if fast and any(change.strip().startswith("predict.scales=") for change in changes or ()):
+        raise ValueError("--fast looks at images at one scale: leave it out, or predict.scales")
     changed = segmenter.with_changes(changes or ())
     return changed.with_changes(["predict.scales=[1.0]"]) if fast else changed
 

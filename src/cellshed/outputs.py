@@ -61,6 +61,19 @@ def is_done(out: Path, source: Source, save: Iterable[str]) -> bool:
     return before == source.mark and all(file.is_file() for file in files)
 
 
+def is_result(path: Path, out: Path) -> bool:
+    """Tell whether an image is a result, of a folder that is `out` or says what made it.
+
+    Args:
+        path: absolute.
+        out: folder of results.
+    """
+    places = [above for above in path.parents if above.name in ("labels", "overlay")]
+    return any(
+        above.parent == out.resolve() or (above.parent / MADE_BY).is_file() for above in places
+    )
+
+
 def names_of_results(out: Path) -> dict[str, str]:
     """Return the names that results go by, under the absolute paths of the images."""
     marks = {name: _mark(out, name) for name in sorted(_names(out))}
@@ -83,6 +96,7 @@ def claim(out: Path, maker: Mapping[str, Any], names: Iterable[str], *, overwrit
     now = json.loads(json.dumps(maker))
     before = _read_json(out / MADE_BY)
     if before == now:
+        _check_whole(out)
         return
     if before is None:
         _check_unused(out)
@@ -100,7 +114,15 @@ def claim(out: Path, maker: Mapping[str, Any], names: Iterable[str], *, overwrit
         )
     for name in there:
         _forget(out, name)
+    (out / _PARTS).mkdir(parents=True, exist_ok=True)
     write_text(out / MADE_BY, json.dumps(now, indent=1))
+
+
+def forget_outdated(out: Path, source: Source) -> None:
+    """Remove the results of what an image's file was before, if the file has changed since."""
+    before = _mark(out, source.name)
+    if before is not None and "modified" in source.mark and before != source.mark:
+        _forget(out, source.name)
 
 
 def write_prediction(
@@ -169,6 +191,15 @@ def _check_unused(out: Path) -> None:
                 f"{path} is there without a {MADE_BY} that says what made it, and isn't "
                 "overwritten: choose another folder"
             )
+
+
+def _check_whole(out: Path) -> None:
+    """Refuse a folder whose results came without what is known of them."""
+    if _names(out) and not (out / _PARTS).is_dir():
+        raise ValueError(
+            f"{out} holds results, but not the hidden folder {_PARTS} that says of what: copy it "
+            "too, or choose another folder"
+        )
 
 
 def _forget(out: Path, name: str) -> None:

@@ -1,5 +1,6 @@
 """Many images segmented one after another: reading, network, decoding and writing overlap."""
 
+import errno
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,9 @@ from cellshed.outputs import (
     KINDS,
     check_kinds,
     claim,
+    forget_outdated,
     is_done,
+    is_result,
     names_of_results,
     write_prediction,
     write_summary,
@@ -139,11 +142,12 @@ def predict_files(  # noqa: PLR0913  each is one option of the command line
         else:
             summary.skipped.append(source.path)
     began = time.monotonic()
-    for path, result in _Run(segmenter, out, save, channel).over(todo):
+    for source, result in _Run(segmenter, out, save, channel).over(todo):
         if isinstance(result, Exception):
-            summary.failed.append((path, str(result)))
+            forget_outdated(out, source)
+            summary.failed.append((source.path, str(result)))
         else:
-            summary.add(path, result)
+            summary.add(source.path, result)
         if progress is not None:
             progress(len(summary.done) + len(summary.failed), len(todo))
     summary.seconds = time.monotonic() - began
@@ -159,16 +163,16 @@ class _Run:
     ) -> None:
         self.segmenter, self.out, self.save, self.channel = segmenter, out, save, channel
 
-    def over(self, sources: Sequence[Source]) -> Iterator[tuple[Path, Done | Exception]]:
-        """Yield each image's path with what was found, or with what went wrong."""
+    def over(self, sources: Sequence[Source]) -> Iterator[tuple[Source, Done | Exception]]:
+        """Yield each image with what was found, or with what went wrong."""
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             reading = deque((s, reader.submit(read_image, s.path)) for s in sources[:_AHEAD])
             rest = iter(sources[_AHEAD:])
-            writing: deque[tuple[Path, Future[Done]]] = deque()
+            writing: deque[tuple[Source, Future[Done]]] = deque()
             while reading:
                 source, future = reading.popleft()
                 reading.extend((s, reader.submit(read_image, s.path)) for s in islice(rest, 1))
-                writing.append((source.path, self._through(source, future, writer)))
+                writing.append((source, self._through(source, future, writer)))
                 while len(writing) > _AHEAD:
                     yield _settled(*writing.popleft())
             while writing:
@@ -196,25 +200,28 @@ class _Run:
         return Done(len(found.confidence), found.scales)
 
 
-def _settled(path: Path, future: "Future[Done]") -> tuple[Path, Done | Exception]:
+def _settled(source: Source, future: "Future[Done]") -> tuple[Source, Done | Exception]:
     """Return the result, or what is wrong with this one image; a full disk ends the run."""
     try:
-        return path, future.result()
+        return source, future.result()
     except (ValueError, MemoryError) as error:
-        return path, error
+        return source, error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return source, ValueError("its name is too long for its results: give it a shorter one")
 
 
 def _sources(inputs: Iterable[str | Path], out: Path) -> list[Source]:
     """List the images by what their results are called, without results that lie among them.
 
+    These are of this folder or of any that says in MADE_BY what made it.
+
     Raises:
         ValueError: no images, or two whose results would have one name.
     """
-    results = [out.resolve() / folder for folder in ("labels", "overlay")]
     listed = {s.mark["path"]: s for s in map(source_of, list_images(inputs))}  # each file once
-    sources = [
-        s for path, s in listed.items() if not any(Path(path).is_relative_to(r) for r in results)
-    ]
+    sources = [s for path, s in listed.items() if not is_result(Path(path), out)]
     if not sources:
         raise ValueError(f"{out}: all images given are results in it; give others")
     return told_apart(sources, names_of_results(out))

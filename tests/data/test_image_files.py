@@ -301,6 +301,15 @@ def test_arrays_that_are_no_labels_are_named(
         read_labels(tmp_path / "l.npy")
 
 
+def test_a_palettes_indices_are_labels(tmp_path: Path) -> None:
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    image = Image.fromarray(labels, "P")
+    image.putpalette([(7 * k) % 256 for k in range(36)])
+    image.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png"), labels)
+    assert read_image(tmp_path / "a.png").shape == (3, 4, 3)
+
+
 def test_only_labels_are_written(tmp_path: Path) -> None:
     arrays: list[Any] = [np.zeros((3, 3)), np.array([[-2]]), np.zeros((3, 3, 1), int)]
     for array in arrays:

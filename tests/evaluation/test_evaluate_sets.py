@@ -407,6 +407,16 @@ def test_a_models_labels_replace_those_of_an_earlier_evaluation(sets):
     assert {path.stem for path in (sets / "out/labels").iterdir()} == set(NAMES)
 
 
+def test_labels_of_an_earlier_model_go_when_others_are_scored(sets):
+    evaluate(sets / "truth", Stand(), sets / "out", gallery=0)
+    run(sets, pred="out")  # its own labels, scored once more
+    assert not list((sets / "out").glob(".*"))
+    assert {path.stem for path in (sets / "out/labels").iterdir()} == set(NAMES)
+    evaluate(sets / "truth", Stand(), sets / "other", gallery=0)
+    evaluate(sets / "truth", sets / "pred", sets / "other", gallery=0)
+    assert not (sets / "other/labels").exists()
+
+
 def test_labels_of_an_evaluation_that_failed_do_not_replace_those_before(sets):
     evaluate(sets / "truth", Stand(), sets / "out", gallery=0)
     before = {path: path.read_bytes() for path in (sets / "out/labels").iterdir()}
@@ -426,9 +436,9 @@ def test_a_model_is_scored_as_the_labels_it_writes(sets):
     results = run(sets, pred=Stand())
     assert results["model"] == {"name": "stand"}
     assert (results["pred"], results["confidence"]) == ("stand", "model")
-    assert results["pooled"]["thresholds"] == run(sets)["pooled"]["thresholds"]
     written = read_labels(sets / "out/labels" / f"{NAMES[0]}.tif")
     assert ((written > 0) == (cells(0)[1] > 0)).all()
+    assert results["pooled"]["thresholds"] == run(sets)["pooled"]["thresholds"]
 
 
 class Bright:

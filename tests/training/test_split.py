@@ -31,9 +31,21 @@ def test_of_more_images_whole_ones_are_held_back(tiny_store: Store) -> None:
     assert val_parts[0].image(0).shape == some.image(0).shape
 
 
+def test_no_image_is_in_both_parts(tiny_store: Store) -> None:
+    some = tiny_store.subset(replace(r, split="all", well="") for r in tiny_store.records)
+    assert len(some) >= FEW
+    for seed in range(5):
+        settings = load_config("finetune", [f"training.seed={seed}"]).training
+        parts = split_stores([some, some.subset(some.records)], settings)
+        train, val = ({r.image_hash for s in part for r in s.records} for part in parts)
+        assert val
+        assert train
+        assert not train & val
+
+
 def test_images_of_a_well_are_held_back_together(tiny_store: Store) -> None:
     first = tiny_store.select("train").records[0]
-    records = [replace(first, name=f"{k}", well=f"W{k // 4}") for k in range(80)]
+    records = [replace(first, name=f"{k}", well=f"W{k // 4}", image_hash=f"{k}") for k in range(80)]
     (train_part,), (val_part,) = split_stores(
         [tiny_store.subset(records)], load_config("finetune").training
     )

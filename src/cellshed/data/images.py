@@ -57,7 +57,7 @@ def read_labels(path: str | Path) -> NDArray[np.int32]:
         ValueError: not a whole file, not a single plane, or numbers that are no labels.
     """
     path = Path(path)
-    labels = _to_plane(path, *_load(path))
+    labels = _to_plane(path, *_load_labels(path))
     if labels.ndim != 2:
         raise ValueError(f"{path}: shape {labels.shape}; a label image has one channel, (H, W)")
     if labels.dtype == np.bool_:
@@ -206,6 +206,18 @@ def _without_alpha(pixels: NDArray[Any], axes: str, extra: Sequence[int]) -> NDA
     first = pixels.shape[axis] - len(extra)
     alpha = [first + number for number, kind in enumerate(extra) if kind in _ALPHA]
     return np.delete(pixels, alpha, axis)
+
+
+def _load_labels(path: Path) -> tuple[NDArray[Any], str]:
+    """Return what `_load` does; of a png with a palette the indices, which are the labels."""
+    from PIL import Image
+
+    pixels, axes = _load(path)
+    if path.suffix.lower() == ".png" and pixels.ndim > 2:
+        with Image.open(path) as image:
+            if image.mode == "P":
+                return np.asarray(image), "YX"
+    return pixels, axes
 
 
 def _load_png(path: Path) -> tuple[NDArray[Any], str]:

@@ -73,7 +73,7 @@ def open_predictions(pred: Segmenter | str | Path, truth: Truth, out: Path) -> P
             a model's labels would replace others than those of an earlier evaluation.
     """
     if isinstance(pred, str | Path):
-        return _Folder(Path(pred), truth.samples)
+        return _Folder(Path(pred), truth.samples, out)
     return _Model(pred, truth.samples, _own_labels(out, Path(truth.source)))
 
 
@@ -88,6 +88,13 @@ def _own_labels(out: Path, truth: Path) -> Path:
             "another folder for the scores"
         )
     return labels
+
+
+def _outdated_labels(out: Path, files: Path) -> Path | None:
+    """Return OUT/labels if a model made them for an earlier evaluation, and they aren't scored."""
+    labels = out / "labels"
+    made_here = labels.is_dir() and _of_a_model(out / SCORES) and not (out / MADE_BY).exists()
+    return labels if made_here and labels.resolve() != files.resolve() else None
 
 
 def _of_a_model(scores: Path) -> bool:
@@ -132,12 +139,14 @@ class _Model:
 
 
 class _Folder:
-    def __init__(self, folder: Path, samples: Sequence[Sample]) -> None:
+    def __init__(self, folder: Path, samples: Sequence[Sample], out: Path) -> None:
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder of predicted label images")
         inner = folder / "labels"
         self.source = str(folder)
-        self._paths = _match_files(inner if inner.is_dir() else folder, samples)
+        files = inner if inner.is_dir() else folder
+        self._paths = _match_files(files, samples)
+        self._outdated = _outdated_labels(out, files)
         self._table = _read_confidences(
             [folder, folder.parent] if folder.name == "labels" else [folder]
         )
@@ -155,7 +164,9 @@ class _Folder:
         return read_labels(self._paths[sample.name])
 
     def keep(self) -> None:
-        """They are where they were."""
+        """They are where they were; those that an earlier evaluation's model made go."""
+        if self._outdated is not None:
+            shutil.rmtree(self._outdated)
 
 
 def _match_files(folder: Path, samples: Sequence[Sample]) -> dict[str, Path]:

@@ -28,9 +28,10 @@ def split_stores(
     """Return the training and the validation part of some stores, empty parts left out.
 
     Training takes the records of split "train" and those without one ("all"); validation those
-    of split "val". Where no store has any, a seeded share of the training images is held back;
-    of fewer than FEW images, the lowest quarter of each, with a warning if that has fewer than
-    FEW_CELLS cells. Images of split "test" are never touched.
+    of split "val". Where no store has any, a seeded share of the training images is held back, and
+    images of the same pixels leave the training; of fewer than FEW images, the lowest quarter of
+    each, with a warning if that has fewer than FEW_CELLS cells. Images of split "test" are never
+    touched.
 
     Raises:
         ValueError: nothing is left to train on or to choose by.
@@ -56,7 +57,15 @@ def _hold_back(
     seed = [settings.seed, len(set(kin))]
     splits = iter(deal(kin, val=settings.val_fraction, test=0.0, seed=seed))
     dealt = [s.subset(replace(r, split=next(splits)) for r in s.records) for s in stores]
-    return of_splits(dealt, "train"), of_splits(dealt, "val")
+    held = of_splits(dealt, "val")
+    return _without(of_splits(dealt, "train"), held), held
+
+
+def _without(stores: Sequence[Store], others: Sequence[Store]) -> list[Store]:
+    """Return the stores without images whose pixels are those of others' images."""
+    there = {record.image_hash for store in others for record in store.records} - {""}
+    parts = [s.subset(r for r in s.records if r.image_hash not in there) for s in stores]
+    return [part for part in parts if len(part)]
 
 
 def _cells(store: Store) -> int:
