@@ -22,7 +22,7 @@ from cellshed.augment import sample_warp, warp
 from cellshed.cores import usable_cores
 from cellshed.data.store import Store
 from cellshed.intensity import vary_intensity
-from cellshed.normalize import Scaling, as_channels, normalize, scaling
+from cellshed.normalize import Scaling, as_taken, normalize, scaling
 from cellshed.paste import paste_cells
 from cellshed.pixel_weights import pixel_weights
 from cellshed.settings import Config, TrainingSettings
@@ -148,7 +148,7 @@ class Crops:
         """Return a crop as it is warped and normalised, its intensities as acquired."""
         config, size = self.config, self.config.training.crop
         store, i = self.items[item]
-        image, labels = as_channels(store.image(i)), store.labels(i)
+        image, labels = as_taken(store.image(i), config.model.in_channels), store.labels(i)
         if image.shape[2] != config.model.in_channels:
             raise ValueError(
                 f"{image.shape[2]} channels, but the network takes {config.model.in_channels}: "

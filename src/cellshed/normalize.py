@@ -165,6 +165,16 @@ def equalize_histogram(image: Image, kernel_size: int | None = 128) -> NDArray[n
     return out
 
 
+def as_taken(image: Image, channels: int) -> Image:
+    """Return an image as (H, W, C) for a network that takes so many channels.
+
+    Where it takes one, several equal ones, as of grey saved in colour, are one; others stay.
+    """
+    image = as_channels(image)
+    grey = channels == 1 and image.shape[2] > 1 and (image == image[:, :, :1]).all()
+    return np.ascontiguousarray(image[:, :, :1]) if grey else image
+
+
 def as_channels(image: Image) -> Image:
     """Return (H, W) or (H, W, C) as (H, W, C) in native byte order, if possible without a copy.
 

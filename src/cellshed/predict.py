@@ -15,7 +15,7 @@ from cellshed.engines.registry import choose_precision, network_hash, open_engin
 from cellshed.inference import Forward, Maps, predict_maps
 from cellshed.metrics.calibration import calibrate
 from cellshed.model.folder import ModelCard, find_model, read_card
-from cellshed.normalize import as_channels, normalize
+from cellshed.normalize import as_channels, as_taken, normalize
 from cellshed.rivals import View, best_cells, certain_cells, gain_of_second, mean_confidence
 from cellshed.scale import FOR_ALL, LARGEST_CHANGE, scales_for, smaller_scales, zoomed
 from cellshed.settings import Config, DecodeSettings
@@ -327,10 +327,9 @@ def _choose_channels(image: NDArray[Any], wanted: int, channel: int | None) -> N
         if not 0 <= channel < found:
             raise ValueError(f"channel {channel}: the image has {found}, counted from 0")
         return image[:, :, channel]
-    if found == wanted:
+    image = as_taken(image, wanted)
+    if image.shape[2] == wanted:
         return image
-    if wanted == 1 and (image == image[:, :, :1]).all():
-        return image[:, :, 0]
     raise ValueError(
         f"image with {found} channels, the model takes {wanted}: "
         "choose one with --channel (counted from 0), or convert the image"

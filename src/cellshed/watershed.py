@@ -86,7 +86,9 @@ def deep_watershed(  # noqa: PLR0913 - the public signature, every option by its
         small_objects_threshold: cells of fewer pixels are dropped.
         fill_holes_threshold: holes of fewer pixels are filled: 4-connected regions of background
             that a single cell encloses. Background outside of the cell and other cells never are.
-        pixel_expansion: grow the interior by a maximum filter of side 2 n + 1 pixels.
+        pixel_expansion: grow the interior by a maximum filter of side 2 n + 1 pixels. As after
+            label_erosion, confidences fall with it, for they are measured over what is left; so
+            does a confidence_threshold then drop more.
 
     Returns:
         int32 (H, W), 0 = background, cells 1..n in the reading order of their markers.

@@ -7,11 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from cellshed.config import load_config
+from cellshed.data.images import write_labels
+from cellshed.data.prepare import prepare
 from cellshed.data.store import Store
 from cellshed.model.folder import read_card
 from cellshed.predict import load_model
@@ -100,6 +104,21 @@ def test_a_killed_run_ends_with_the_same_weights(tiny_store: Store, tmp_path: Pa
     assert process.wait() == -signal.SIGKILL
     subprocess.run([*cut, "--resume"], check=True)
     _assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_grey_saved_in_colour_is_trained_on_as_grey(tiny_store: Store, tmp_path: Path) -> None:
+    """The network takes one channel; three equal ones are that, as in prediction."""
+    for channels in (1, 3):
+        folder = tmp_path / f"{channels}"
+        for i, record in enumerate(tiny_store.records):
+            if record.split != "test":
+                place = folder / record.split
+                (place / "images").mkdir(parents=True, exist_ok=True)
+                image = np.stack([tiny_store.image(i)] * channels, axis=2).squeeze()
+                Image.fromarray(image).save(place / "images" / f"{record.name}.png")
+                write_labels(place / "labels" / f"{record.name}.tif", tiny_store.labels(i))
+        train(_config(), prepare(folder, folder / "store"), tmp_path / f"run{channels}")
+    _assert_same(tmp_path / "run1", tmp_path / "run3")
 
 
 def _in_two_processes(*words: str) -> str:

@@ -11,7 +11,7 @@ from cellshed.data.store import Store
 from cellshed.engines.torch_engine import over_arrays
 from cellshed.inference import Maps, predict_maps
 from cellshed.metrics.scores import score
-from cellshed.normalize import normalize
+from cellshed.normalize import as_taken, normalize
 from cellshed.pixel_weights import pixel_weights
 from cellshed.scale import resize_labels, zoomed
 from cellshed.settings import Config
@@ -46,7 +46,8 @@ def validate_images(
     total = np.zeros(5)
     for store, i in images:
         labels = np.asarray(store.labels(i), dtype=np.int32)
-        shown = zoomed(np.asarray(store.image(i)), config.predict.zoom)
+        image = as_taken(store.image(i), config.model.in_channels)
+        shown = zoomed(image, config.predict.zoom)
         normalised = normalize(shown, config.normalize)
         maps = predict_maps(over_arrays(forward, device), normalised, config.predict)
         decoded = resize_labels(decode(maps, config.decode), labels.shape)
