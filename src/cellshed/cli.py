@@ -197,9 +197,10 @@ def predict(
     if looks := summary.looks():
         say(looks)
     say(f"{out}: {summary.text()}")
-    fastest = choose_precision("auto", engine, find_model(model), device)
-    if len(summary.done) >= MANY and fastest != segmenter.precision:
-        say("Faster on this processor: --precision auto")
+    if len(summary.done) >= MANY:
+        fastest = choose_precision("auto", engine, find_model(model), device)
+        if fastest != segmenter.precision:
+            say("Faster on this processor: --precision auto")
     if summary.failed:
         raise typer.Exit(1)
 

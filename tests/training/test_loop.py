@@ -106,7 +106,10 @@ def test_a_killed_run_ends_with_the_same_weights(tiny_store: Store, tmp_path: Pa
     _assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_grey_saved_in_colour_is_trained_on_as_grey(tiny_store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["image", "dataset"])
+def test_grey_saved_in_colour_is_trained_on_as_grey(
+    method: str, tiny_store: Store, tmp_path: Path
+) -> None:
     """The network takes one channel; three equal ones are that, as in prediction."""
     for channels in (1, 3):
         folder = tmp_path / f"{channels}"
@@ -117,7 +120,8 @@ def test_grey_saved_in_colour_is_trained_on_as_grey(tiny_store: Store, tmp_path:
                 image = np.stack([tiny_store.image(i)] * channels, axis=2).squeeze()
                 Image.fromarray(image).save(place / "images" / f"{record.name}.png")
                 write_labels(place / "labels" / f"{record.name}.tif", tiny_store.labels(i))
-        train(_config(), prepare(folder, folder / "store"), tmp_path / f"run{channels}")
+        config = _config(f"normalize.method={method}")
+        train(config, prepare(folder, folder / "store"), tmp_path / f"run{channels}")
     _assert_same(tmp_path / "run1", tmp_path / "run3")
 
 

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from cellshed.data.coco_file import CocoImage
 from cellshed.data.images import joined
@@ -16,9 +16,13 @@ def path_in_file(image: CocoImage) -> PurePosixPath:
 
 
 def folders_in_file(image: CocoImage) -> list[str]:
-    """Return the folders of an image's file_name but root, drive and steps upwards."""
-    parts = path_in_file(image).parts[:-1]
-    return [part for part in parts if not re.fullmatch(r"/+|\.\.|[A-Za-z]:", part)]
+    """Return the folders of an image's file_name, as `folders_of` has them."""
+    return folders_of(path_in_file(image))
+
+
+def folders_of(path: PurePath) -> list[str]:
+    """Return a path's folders but root, drive and steps upwards."""
+    return [part for part in path.parts[:-1] if not re.fullmatch(r"/+|\.\.|[A-Za-z]:", part)]
 
 
 def names(image: CocoImage) -> tuple[str, str]:

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.data.images import LABEL_SUFFIXES, is_image, joined, read_labels, stem, visible_files
+from cellshed.data.images import (
+    LABEL_SUFFIXES,
+    is_image,
+    joined,
+    pieces_of_only_cell,
+    read_labels,
+    stem,
+    visible_files,
+)
 from cellshed.data.livecell import SPLITS, parse_name
 from cellshed.data.painting import Painted, Problem
 from cellshed.data.sources import Found, Item, Request, choose
@@ -114,9 +122,7 @@ def _read_painted(
 
 def _mask_problem(path: Path, labels: NDArray[np.int32], ids: Sequence[int]) -> tuple[Problem, ...]:
     """Return a problem where the only cell is in pieces, as in a mask of all cells."""
-    from skimage.measure import label
-
-    pieces = label(labels > 0, connectivity=2, return_num=True)[1] if len(ids) == 1 else 0
+    pieces = pieces_of_only_cell(labels, len(ids))
     if pieces <= 1:
         return ()
     reason = (

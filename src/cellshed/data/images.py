@@ -142,6 +142,20 @@ def stem(path: Path) -> str:
     return path.stem.removesuffix(".ome")
 
 
+def pieces_of_only_cell(labels: NDArray[np.integer[Any]], cells: int) -> int:
+    """Return into how many pieces the only cell falls; 0 where there isn't just one.
+
+    More than one, 8-connected, look like a mask of all cells.
+
+    Args:
+        labels: (H, W), 0 = background.
+        cells: how many there are in it.
+    """
+    from skimage.measure import label
+
+    return int(label(labels > 0, connectivity=2, return_num=True)[1]) if cells == 1 else 0
+
+
 def joined(folders: Iterable[str], name: str) -> str:
     """Return what an image is called where its name alone doesn't tell it from others."""
     return "-".join((*folders, name))

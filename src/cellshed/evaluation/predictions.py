@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cellshed.data.coco_images import folders_of
 from cellshed.data.images import (
     IMAGE_SUFFIXES,
     LABEL_SUFFIXES,
@@ -81,8 +82,7 @@ def _own_labels(out: Path, truth: Path) -> Path:
     """Return OUT/labels, unless somebody else's work lies there."""
     labels = out / "labels"
     there = labels.is_dir() and any(labels.iterdir())
-    theirs = not _of_a_model(out / SCORES) or (out / MADE_BY).exists()
-    if truth.resolve() in (out.resolve(), labels.resolve()) or (there and theirs):
+    if truth.resolve() in (out.resolve(), labels.resolve()) or (there and not _made_here(out)):
         raise ValueError(
             f"{labels} holds label images that evaluate didn't write and would replace: choose "
             "another folder for the scores"
@@ -93,14 +93,17 @@ def _own_labels(out: Path, truth: Path) -> Path:
 def _outdated_labels(out: Path, files: Path) -> Path | None:
     """Return OUT/labels if a model made them for an earlier evaluation, and they aren't scored."""
     labels = out / "labels"
-    made_here = labels.is_dir() and _of_a_model(out / SCORES) and not (out / MADE_BY).exists()
-    return labels if made_here and labels.resolve() != files.resolve() else None
+    outdated = labels.is_dir() and _made_here(out) and labels.resolve() != files.resolve()
+    return labels if outdated else None
 
 
-def _of_a_model(scores: Path) -> bool:
-    """Tell whether evaluate wrote its scores for labels that it had a model make."""
+def _made_here(out: Path) -> bool:
+    """Tell whether an earlier evaluation had a model make OUT/labels."""
+    if (out / MADE_BY).exists():  # predict did
+        return False
     try:
-        return bool(json.loads(scores.read_text(encoding="utf-8"))["confidence"] == OF_A_MODEL)
+        scores = json.loads((out / SCORES).read_text(encoding="utf-8"))
+        return bool(scores["confidence"] == OF_A_MODEL)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -264,8 +267,7 @@ def _image_names(text: str) -> tuple[str, str]:
     path = Path(text.replace("\\", "/"))
     known = path.suffix.lower() in (*IMAGE_SUFFIXES, *LABEL_SUFFIXES)
     name = stem(path) if known else path.name
-    folders = [part for part in path.parts[:-1] if part not in ("/", "..")]
-    return joined(folders, name), name
+    return joined(folders_of(path), name), name
 
 
 def _from_coco(path: Path) -> dict[str, dict[int, float]]:

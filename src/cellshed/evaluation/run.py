@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cellshed.data.images import pieces_of_only_cell
 from cellshed.data.store import NOT_ANNOTATED, Store
 from cellshed.evaluation.gallery import Candidate, faded, find_candidates, write_gallery
 from cellshed.evaluation.predictions import (
@@ -32,7 +33,6 @@ from cellshed.metrics.mistakes import count_mistakes, link_cells
 from cellshed.metrics.overlap import Floats, Overlap, overlap
 from cellshed.metrics.scores import COUNT_NAMES, as_scores, count, count_without_small, pool
 from cellshed.progress import Progress
-from cellshed.regions import pieces
 
 SMALL = 100
 """Cells of fewer pixels are left out of the scores without small objects."""
@@ -149,13 +149,8 @@ def _score(sample: Sample, predictions: Predictions, small: int) -> Scored:
         count_mistakes(linked),
         _match(sample, pred, confidence, table),
         find_candidates(table, linked),
-        (_is_mask(true, table.n_true), _is_mask(pred, table.n_pred)),
+        (pieces_of_only_cell(true, table.n_true) > 1, pieces_of_only_cell(pred, table.n_pred) > 1),
     )
-
-
-def _is_mask(labels: Labels, cells: int) -> bool:
-    """Tell whether the only cell of an image is in pieces, as in a mask of all cells."""
-    return cells == 1 and pieces(labels).n > 1
 
 
 def _warn_of_masks(scored: Sequence[Scored], sources: tuple[str, str]) -> None:

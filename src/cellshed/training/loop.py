@@ -19,7 +19,7 @@ from cellshed.engines.registry import network_hash
 from cellshed.engines.torch_engine import find_device
 from cellshed.model.folder import ModelCard, find_model, read_card, save_model
 from cellshed.model.memory import keep_freed_memory
-from cellshed.normalize import fit
+from cellshed.normalize import as_taken, fit
 from cellshed.settings import Config, PredictSettings
 from cellshed.training.initial import (
     at_one_size,
@@ -326,5 +326,6 @@ def _with_statistics(config: Config, stores: Sequence[Store]) -> Config:
     """Fill in the mean and deviation of the training images where the settings ask for them."""
     if config.normalize.method != "dataset" or config.normalize.mean:
         return config
-    images = (store.image(i) for store in stores for i in range(len(store)))
+    channels = config.model.in_channels
+    images = (as_taken(store.image(i), channels) for store in stores for i in range(len(store)))
     return config.model_copy(update={"normalize": fit(images, config.normalize)})
