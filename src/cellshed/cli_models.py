@@ -39,6 +39,10 @@ def tune(
         list[float] | None,
         typer.Option(help="Scale at which the network sees images; repeat to try several."),
     ] = None,
+    turns: Annotated[
+        int,
+        typer.Option(help="Turned and mirrored copies of each image to tune on, 1 to 8."),
+    ] = 1,
     force: Annotated[bool, typer.Option(help="Allow the test split.")] = False,
 ) -> None:
     """Choose the watershed's thresholds on validation images, and calibrate confidences."""
@@ -52,6 +56,7 @@ def tune(
             split=split,
             objective=objective,
             zooms=zoom or (),
+            turns=turns,
             force=force,
             progress=progress,
         )

@@ -12,7 +12,8 @@ from cellshed.model.folder import read_card
 from cellshed.predict import load_model
 from cellshed.rivals import View
 from cellshed.settings import DecodeSettings, TargetsSettings
-from cellshed.studies.tuning import CANDIDATES, TOGETHER, search, tune, views_of
+from cellshed.studies.tuning import CANDIDATES, TOGETHER, search, tune
+from cellshed.studies.views import views_of
 from cellshed.targets import encode_targets
 from cellshed.training.loop import train
 from cellshed.training.split import of_splits

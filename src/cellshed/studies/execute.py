@@ -22,7 +22,8 @@ from cellshed.report.results import read_folder
 from cellshed.settings import Config, DecodeSettings
 from cellshed.studies.folder import RunPlace, read_task
 from cellshed.studies.plan import choose
-from cellshed.studies.tuning import search, views_of
+from cellshed.studies.tuning import search
+from cellshed.studies.views import views_of
 from cellshed.training.loop import Listener, train
 from cellshed.training.run import Status
 from cellshed.training.split import of_splits

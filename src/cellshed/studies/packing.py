@@ -209,7 +209,7 @@ def _halve(run: Path, packed: Path, name: str, recipe: Recipe, origin: Mapping[s
 def _tune(packed: Path, recipe: Recipe, parts: Sequence[Part], display: Display) -> None:
     stores = [_tuned_on(part) for part in parts if _is_learned(part)]
     with display.bar("tuning") as progress:
-        tune(packed, stores, zooms=recipe.zooms, progress=progress)
+        tune(packed, stores, zooms=recipe.zooms, turns=recipe.turns, progress=progress)
 
 
 def _tuned_on(part: Part) -> Store:

@@ -79,6 +79,8 @@ class Recipe(Settings):
     """Recipes of models whose maps it learns beside the labels."""
     zooms: tuple[float, ...] = ()
     """Values of predict.zoom that tuning tries."""
+    turns: Annotated[int, Field(ge=1, le=8)] = 1
+    """Turned and mirrored copies of each val image that it is tuned on."""
     sets: dict[str, ImageSet]
 
     @model_validator(mode="after")

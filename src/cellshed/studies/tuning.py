@@ -32,13 +32,11 @@ from cellshed.predict import Segmenter, load_model
 from cellshed.progress import Progress
 from cellshed.report.drawing import save
 from cellshed.report.study_figures import heat_map
-from cellshed.rivals import View, best_cells
+from cellshed.rivals import best_cells
 from cellshed.settings import CalibrationSettings, DecodeSettings
 from cellshed.spelling import nearest
+from cellshed.studies.views import Image, views_of
 from cellshed.training.split import of_splits
-
-Image = tuple[Sequence[View], NDArray[Any]]
-"""An image as seen at each of the model's scales, and its true labels."""
 
 CANDIDATES: dict[str, tuple[float, ...]] = {
     "maxima_threshold": (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28),
@@ -205,6 +203,7 @@ def tune(  # noqa: PLR0913  each is one option of the command line
     split: str = "val",
     objective: str = "f1",
     zooms: Sequence[float] = (),
+    turns: int = 1,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Tuned:
@@ -219,6 +218,8 @@ def tune(  # noqa: PLR0913  each is one option of the command line
         split: part of the stores to tune on.
         objective: f1 or mean_ap.
         zooms: values of predict.zoom to try besides the model's own, each with a search.
+        turns: of how many of its eight turned and mirrored copies each image is tuned on, see
+            `views_of`: few images then decide less by chance, for as many times the time and memory.
         force: allow the split "test", whose scores then say nothing about new images.
         progress: called with (settings tried, settings in all).
 
@@ -246,28 +247,17 @@ def tune(  # noqa: PLR0913  each is one option of the command line
         )
     segmenter = load_model(folder)
     start = segmenter.card.decode
-    trials = _Trials(views_of(segmenter, parts), objective, progress)
+    trials = _Trials(views_of(segmenter, parts, turns), objective, progress)
     before, best = trials(start), _climb(trials, start, CANDIDATES)
     for zoom in sorted(set(zooms) - {segmenter.card.predict.zoom}):
         other = segmenter.with_changes([f"predict.zoom={zoom}"])
-        rivals = _Trials(views_of(other, parts), objective, progress)
+        rivals = _Trials(views_of(other, parts, turns), objective, progress)
         rival = _climb(rivals, start, CANDIDATES)
         if rivals(rival) > trials(best):  # the maps of the other zoom can go
             segmenter, trials, best = other, rivals, rival
     tuned = _tuned(trials, before, best, CANDIDATES)
     _keep(folder, segmenter, tuned)
     return tuned
-
-
-def views_of(segmenter: Segmenter, stores: Sequence[Store]) -> list[list[Image]]:
-    """Return, for each store, the views of its images, with their labels."""
-    return [
-        [
-            (segmenter.views(store.image(i)), np.asarray(store.labels(i), dtype=np.int32))
-            for i in range(len(store))
-        ]
-        for store in stores
-    ]
 
 
 def _keep(folder: Path, segmenter: Segmenter, tuned: Tuned) -> None:
