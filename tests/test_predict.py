@@ -78,7 +78,7 @@ def test_several_scales_are_as_many_views(tiny_model: Path) -> None:
     np.testing.assert_array_equal(prediction.maps["pixelwise"], views[0].maps["pixelwise"])
 
 
-@pytest.mark.parametrize("scales", ["[]", "[1, 0]", "[-1]"])
+@pytest.mark.parametrize("scales", ["[]", "[1, 0]", "[-1]", "[1, 9]"])
 def test_scales_that_are_none_are_refused(tiny_model: Path, scales: str) -> None:
     with pytest.raises(ValueError, match=r"predict\.scales"):
         load_model(tiny_model).with_changes([f"predict.scales={scales}"])

@@ -77,6 +77,12 @@ def test_images_without_a_cell_are_told(images: Path, tiny_model: Path, tmp_path
     assert Summary(done=[blank], cells=1).warnings() == []
 
 
+def test_the_speed_is_told_in_what_has_digits(tmp_path: Path) -> None:
+    quick, slow = (Summary(done=[tmp_path], cells=1, seconds=s) for s in (0.5, 240.0))
+    assert quick.text() == "1 image segmented, 1 cell, 2.00 images a second"
+    assert slow.text() == "1 image segmented, 1 cell, 240 s an image"
+
+
 def test_at_which_scales_images_were_seen_is_told_where_they_differ(
     images: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

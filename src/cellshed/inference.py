@@ -1,6 +1,6 @@
 """A network applied to whole images: normalised image in, maps out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ Forward = Callable[[NDArray[np.float32]], Maps]
 """A network: (1, C, H, W), H and W multiples of 32 -> head name -> (1, channels, H, W). It raises
 RuntimeError where it can't, for want of memory for example."""
 
-MIRRORS = ((1, 1), (-1, 1), (1, -1), (-1, -1))
-"""Steps along rows and columns of an image and of its three mirror images."""
+MIRRORS = ((1, 1), (-1, -1), (-1, 1), (1, -1))
+"""Steps along rows and columns of an image and of its three mirror images, first the half turn:
+what it says differs most from what the image itself says."""
 
 
 def predict_maps(forward: Forward, image: NDArray[np.float32], settings: PredictSettings) -> Maps:
@@ -23,7 +24,7 @@ def predict_maps(forward: Forward, image: NDArray[np.float32], settings: Predict
     Args:
         forward: the network, see Forward.
         image: (H, W, C), normalised as the network was trained.
-        settings: tile, overlap, and whether to average over mirror images.
+        settings: tile, overlap, and how many mirror images to average over.
 
     Returns:
         Head name -> (H, W, channels), float32.
@@ -33,22 +34,22 @@ def predict_maps(forward: Forward, image: NDArray[np.float32], settings: Predict
         outputs = forward(np.ascontiguousarray(tile.transpose(2, 0, 1)[None]))
         return {name: found[0].transpose(1, 2, 0) for name, found in outputs.items()}
 
-    whole = _over_mirrors(one_tile) if settings.mirrors else one_tile
+    whole = one_tile if settings.mirrors == 1 else _over(MIRRORS[: settings.mirrors], one_tile)
     return predict_tiled(whole, image, settings.tile, settings.overlap)
 
 
-def _over_mirrors(
-    function: Callable[[NDArray[np.float32]], Maps],
+def _over(
+    mirrors: Sequence[tuple[int, int]], function: Callable[[NDArray[np.float32]], Maps]
 ) -> Callable[[NDArray[np.float32]], Maps]:
-    """Return a function that gives the mean of the maps of a tile and its mirror images."""
+    """Return a function that gives the mean of the maps of a tile's mirror images."""
 
     def average(tile: NDArray[np.float32]) -> Maps:
-        views = [function(tile[::rows, ::columns]) for rows, columns in MIRRORS]
+        views = [function(tile[::rows, ::columns]) for rows, columns in mirrors]
         return {
             name: np.mean(
                 [
                     view[name][::rows, ::columns]
-                    for view, (rows, columns) in zip(views, MIRRORS, strict=True)
+                    for view, (rows, columns) in zip(views, mirrors, strict=True)
                 ],
                 axis=0,
             )

@@ -17,8 +17,8 @@ from cellshed.metrics.calibration import calibrate
 from cellshed.model.folder import ModelCard, find_model, read_card
 from cellshed.normalize import as_channels, as_taken, normalize
 from cellshed.rivals import View, best_cells, certain_cells, gain_of_second, mean_confidence
-from cellshed.scale import FOR_ALL, LARGEST_CHANGE, scales_for, smaller_scales, zoomed
-from cellshed.settings import Config, DecodeSettings
+from cellshed.scale import FOR_ALL, scales_for, smaller_scales, zoomed
+from cellshed.settings import LARGEST_CHANGE, Config, DecodeSettings
 
 Diameter = float | Literal["auto"] | None
 """Mean diameter in pixels of the cells in an image; None: not told."""

@@ -70,7 +70,9 @@ class Summary:
         """Return one line for people."""
         parts = [f"{counted(len(self.done), 'image')} segmented", counted(self.cells, "cell")]
         if self.done and self.seconds:
-            parts.append(f"{len(self.done) / self.seconds:.2f} images a second")
+            rate = len(self.done) / self.seconds
+            slow = rate < 0.1  # as mosaics are
+            parts.append(f"{1 / rate:.0f} s an image" if slow else f"{rate:.2f} images a second")
         if self.skipped:
             parts.append(f"{len(self.skipped)} skipped, they were there already")
         if self.failed:

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from cellshed.data.diameters import middle_diameter
 from cellshed.settings import PredictSettings
 
-LARGEST_CHANGE = 8.0
-"""Images are enlarged or reduced by this much at most; more is a mistake in the diameter."""
 FOR_ALL = {"scales_by_size": (), "surer_when_smaller": 0.0}
 """What predict has where its scales stand for cells of all sizes."""
 

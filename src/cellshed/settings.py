@@ -4,14 +4,24 @@ Every part of the program takes the section that concerns it; nothing reads sett
 anywhere else. How they are read and written: `config`.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    field_validator,
+    model_validator,
+)
 
 Level = Annotated[str, Field(pattern=r"^[CP][1-7]$")]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+LARGEST_CHANGE = 8.0
+"""Images are enlarged or reduced by this much at most; more is a mistake in a setting."""
+Scale = Annotated[float, Field(ge=1 / LARGEST_CHANGE, le=LARGEST_CHANGE)]
+Scales = Annotated[tuple[Scale, ...], Field(min_length=1)]
 
 
 class Settings(BaseModel):
@@ -274,7 +284,7 @@ class PredictSettings(Settings):
     """Side of a tile in pixels, a multiple of 32."""
     overlap: Annotated[int, Field(ge=0)] = 128
     """Pixels that neighbouring tiles share, at least; at most tile - 32."""
-    zoom: PositiveFloat = 1.0
+    zoom: Scale = 1.0
     """Images are shown to the network enlarged by this, and cells are decoded at that scale. Thin
     borders between small cells need more than 1; the cost grows with its square."""
     scales: Scales = (1.0,)
@@ -291,9 +301,15 @@ class PredictSettings(Settings):
     """Large cells came in pieces where those found at the second of an image's scales, smaller
     than the first, are on average surer by this (raw confidence) or more: the image is then shown
     at the second scale and at two thirds of it instead. 0: never."""
-    mirrors: bool = False
-    """Average the maps over each tile and its three mirror images: better, at four times the
-    cost."""
+    mirrors: Literal[1, 2, 4] = 1
+    """Average the maps over each tile and its mirror images, so many in all: better, at that many
+    times the cost. 2: itself and mirrored both ways (a half turn), most of what all four bring.
+    Models and settings from before may say false for 1 and true for 4."""
+
+    @field_validator("mirrors", mode="before")
+    @classmethod
+    def _once_a_switch(cls, mirrors: Any) -> Any:
+        return {False: 1, True: 4}[mirrors] if isinstance(mirrors, bool) else mirrors
 
     @model_validator(mode="after")
     def _tiles_can_be_laid(self) -> Self:

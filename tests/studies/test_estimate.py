@@ -35,9 +35,9 @@ def test_each_look_at_an_image_is_counted(
     runs = _runs(
         plain=(),
         zoom=("predict.zoom=1.5",),
-        mirrors=("predict.mirrors=true",),
+        mirrors=("predict.mirrors=4",),
         scales=("predict.scales=[1.0, 0.5]",),
-        all=("predict.zoom=1.5", "predict.mirrors=true", "predict.scales=[1.0, 0.5]"),
+        all=("predict.zoom=1.5", "predict.mirrors=4", "predict.scales=[1.0, 0.5]"),
     )
     pixels = {
         split: sum(r.height * r.width for r in tiny_store.records if r.split == split)

@@ -29,7 +29,8 @@ from cellshed.data.livecell import (
     parse_name,
 )
 from cellshed.data.store import MANIFEST, Store, open_store
-from cellshed.scale import LARGEST_CHANGE, resize_labels, scaled_shape, zoomed
+from cellshed.scale import resize_labels, scaled_shape, zoomed
+from cellshed.settings import LARGEST_CHANGE
 from cellshed.spelling import nearest
 
 Labels = NDArray[np.integer[Any]]

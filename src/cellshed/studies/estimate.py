@@ -8,7 +8,6 @@ import torch
 from cellshed.batches import steps_per_epoch
 from cellshed.data.store import Store
 from cellshed.engines.torch_engine import find_device
-from cellshed.inference import MIRRORS
 from cellshed.model.panoptic import PanopticNet, build_model
 from cellshed.settings import Config
 from cellshed.studies.plan import Run, choose
@@ -51,7 +50,7 @@ def _seconds(config: Config, parts: list[Store], step: float, pixel: float) -> f
     training, predict = config.training, config.predict
     steps = steps_per_epoch(train, training) * training.epochs
     validations = -(-training.epochs // training.val_every)  # the end is always one
-    look = pixel * predict.zoom**2 * (len(MIRRORS) if predict.mirrors else 1)
+    look = pixel * predict.zoom**2 * predict.mirrors
     # Validation looks once. What scales_by_size or surer_when_smaller add, the images alone tell.
     looks = look * sum(scale**2 for scale in set(predict.scales))
     seconds = steps * step + validations * _judging(spread(val, training.val_images), look)

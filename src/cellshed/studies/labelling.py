@@ -17,12 +17,12 @@ from cellshed.rivals import cells_of_any
 from cellshed.sources import source_of, told_apart
 
 CAREFUL = (
-    "predict.mirrors=true",
+    "predict.mirrors=4",
     "predict.scales=[1.0, 0.75, 1.3]",
     "decode.confidence_threshold=0.3",
 )
 """What the model does with more care than usual."""
-DOUBTING = ("predict.mirrors=true", "decode.confidence_threshold=0.4")
+DOUBTING = ("predict.mirrors=4", "decode.confidence_threshold=0.4")
 """The same where doubtful ground is told apart: surer cells, at the model's own scales."""
 
 ROUGH = 3.0

@@ -218,8 +218,9 @@ def tune(  # noqa: PLR0913  each is one option of the command line
         split: part of the stores to tune on.
         objective: f1 or mean_ap.
         zooms: values of predict.zoom to try besides the model's own, each with a search.
-        turns: of how many of its eight turned and mirrored copies each image is tuned on, see
-            `views_of`: few images then decide less by chance, for as many times the time and memory.
+        turns: in how many of its eight turned and mirrored copies each image is tuned on, see
+            `views_of`: few images then decide less by chance, for that many times the time and
+            memory.
         force: allow the split "test", whose scores then say nothing about new images.
         progress: called with (settings tried, settings in all).
 

@@ -23,8 +23,8 @@ def views_of(segmenter: Segmenter, stores: Sequence[Store], turns: int = 1) -> l
     Args:
         segmenter: the model.
         stores: with labelled images.
-        turns: with how many of its eight turned and mirrored copies, itself the first, each image is
-            seen. A model says something else of each, as it would of another image of such cells.
+        turns: in how many of its eight turned and mirrored copies, itself the first, each image
+            is seen. A model says something else of each, as it would of another such image.
 
     Raises:
         ValueError: turns isn't 1 to 8.
