@@ -152,7 +152,7 @@ class Crops:
         if image.shape[2] != config.model.in_channels:
             raise ValueError(
                 f"{image.shape[2]} channels, but the network takes {config.model.in_channels}: "
-                f"set model.in_channels={image.shape[2]}, or prepare the images alike"
+                f"set model.in_channels={image.shape[2]}, or prepare them with one --channel"
             )
         how = sample_warp(rng, config.augment, image.shape[:2], size)
         if config.normalize.method == "histogram":

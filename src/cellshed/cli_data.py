@@ -75,6 +75,9 @@ def prepare(
         float, typer.Option(help="Share of images without a split that become val, by --seed.")
     ] = 0.0,
     test_share: Annotated[float, typer.Option(help="Likewise test.")] = 0.0,
+    channel: Annotated[
+        int | None, typer.Option(help="The one channel to keep, counted from 0.")
+    ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images of a COCO file.")
     ] = None,
@@ -100,6 +103,7 @@ def prepare(
             not_annotated=not_annotated,
             val_share=val_share,
             test_share=test_share,
+            channel=channel,
             images=images,
             export_npz=export_npz,
             progress=progress,

@@ -11,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from cellshed.config import parse_config, with_overrides
+from cellshed.data.images import one_channel
 from cellshed.engines.registry import choose_precision, network_hash, open_engine
 from cellshed.inference import Forward, Maps, predict_maps
 from cellshed.metrics.calibration import calibrate
@@ -322,15 +323,12 @@ def segment(
 def _choose_channels(image: NDArray[Any], wanted: int, channel: int | None) -> NDArray[Any]:
     """Return the (H, W) or (H, W, wanted) part of an image that a model takes."""
     image = as_channels(image)
-    found = image.shape[2]
     if channel is not None:
-        if not 0 <= channel < found:
-            raise ValueError(f"channel {channel}: the image has {found}, counted from 0")
-        return image[:, :, channel]
-    image = as_taken(image, wanted)
-    if image.shape[2] == wanted:
-        return image
+        return one_channel(image, channel)
+    taken = as_taken(image, wanted)
+    if taken.shape[2] == wanted:
+        return taken
     raise ValueError(
-        f"image with {found} channels, the model takes {wanted}: "
-        "choose one with --channel (counted from 0), or convert the image"
+        f"image with {image.shape[2]} channels, the model takes {wanted}: choose one, channel=0 "
+        "being the first (--channel of predict and of prepare), or convert the image"
     )

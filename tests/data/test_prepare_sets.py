@@ -498,6 +498,21 @@ def test_folder_of_images_is_for_coco_files_alone(folders: Path, tmp_path: Path)
     assert names(both, "all") == ["a", "b", "c"]
 
 
+def test_one_channel_is_kept_where_told(folders: Path, tmp_path: Path) -> None:
+    save_image(folders / "images" / "a.tif", pixels(101, (H, W, 3)))
+    store = prepare(folders, tmp_path / "store", channel=2)
+    assert [record.channels for record in store.records] == [1, 1]
+    for record, (index, seed) in zip(store.records, enumerate((101, 102)), strict=True):
+        assert record.name == "ab"[index]
+        np.testing.assert_array_equal(store.image(index), pixels(seed, (H, W, 3))[..., 2])
+
+
+def test_a_channel_that_is_not_there_names_the_image(folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.tif: channel 1: the image has 1, counted from 0"):
+        prepare(folders, tmp_path / "store", channel=1)
+    assert not (tmp_path / "store").exists()
+
+
 def test_layouts_are_told_apart(livecell: Path, folders: Path, tmp_path: Path) -> None:
     save_json(tmp_path / "x.json", ["a.tif"])
     found = [find_reader(path) for path in (livecell, tmp_path / "x.json", folders)]

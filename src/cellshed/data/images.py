@@ -47,6 +47,19 @@ def read_image(path: str | Path) -> NDArray[Any]:
     return image
 
 
+def one_channel(image: NDArray[Any], channel: int) -> NDArray[Any]:
+    """Return one channel, (H, W), of an image (H, W) or (H, W, C).
+
+    Raises:
+        ValueError: the image has no such channel.
+    """
+    planes = image[:, :, None] if image.ndim == 2 else image
+    if not 0 <= channel < planes.shape[2]:
+        raise ValueError(f"channel {channel}: the image has {planes.shape[2]}, counted from 0")
+    plane: NDArray[Any] = planes[:, :, channel]
+    return plane
+
+
 def read_labels(path: str | Path) -> NDArray[np.int32]:
     """Read a label image: integers, 0 = background, -1 = not annotated, from tif, png or npy.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellshed.data.images import read_image
+from cellshed.data.images import one_channel, read_image
 from cellshed.data.livecell import parse_name
 from cellshed.data.npz import export_npz as write_npz
 from cellshed.data.painting import OVERLAP_RULES, Painted, Problem
@@ -50,6 +50,7 @@ class _Options:
     not_annotated: int | None
     val_share: float = 0.0
     test_share: float = 0.0
+    channel: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
@@ -100,6 +101,7 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
     not_annotated: int | None = None,
     val_share: float = 0.0,
     test_share: float = 0.0,
+    channel: int | None = None,
     export_npz: bool = False,
     images: str | Path | None = None,
     progress: Progress | None = None,
@@ -122,6 +124,7 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
         not_annotated: number in label images of ground that nobody annotated, beside -1.
         val_share: share of the images of no split ("all") that become val.
         test_share: likewise test. With either, the others become train.
+        channel: the one channel of the images to keep, counted from 0; None keeps all.
         export_npz: also write `npz/SPLIT.npz` with X (N, H, W, C) float32 and y (N, H, W, 1)
             int32 into the store.
         images: folder of the images of a COCO file.
@@ -146,6 +149,7 @@ def prepare(  # noqa: PLR0913  each is one option of the command line
         not_annotated,
         val_share,
         test_share,
+        channel,
     )
     request = Request(
         options.splits,
@@ -243,7 +247,7 @@ def _add_all(build: _Build, chosen: Sequence[tuple[str, Item]], progress: Progre
 
 def _add(build: _Build, number: int, source: str, item: Item) -> None:
     """Read, paint and write one image, unless another split has it already."""
-    image = read_image(item.path)
+    image = _read_image(item.path, build.options.channel)
     painted = item.paint(image.shape[:2], build.options.overlap)
     if build.options.size is not None:
         image, painted = to_square(image, painted, build.options.size, item.path.name)
@@ -269,6 +273,16 @@ def _add(build: _Build, number: int, source: str, item: Item) -> None:
     build.overlapping[item.split] += painted.overlapping_pixels
     build.not_annotated[item.split] += int((painted.labels == NOT_ANNOTATED).sum())
     save_arrays(build.folder, record.name, image, painted.labels)
+
+
+def _read_image(path: Path, channel: int | None) -> NDArray[Any]:
+    image = read_image(path)
+    if channel is None:
+        return image
+    try:
+        return one_channel(image, channel)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _record(
