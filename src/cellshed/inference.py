@@ -14,8 +14,8 @@ Forward = Callable[[NDArray[np.float32]], Maps]
 RuntimeError where it can't, for want of memory for example."""
 
 MIRRORS = ((1, 1), (-1, -1), (-1, 1), (1, -1))
-"""Steps along rows and columns of an image and of its three mirror images, first the half turn:
-what it says differs most from what the image itself says."""
+"""Steps along rows and columns of an image and of its three mirror images, first the half turn,
+which brings most (docs/experiments.md)."""
 
 
 def predict_maps(forward: Forward, image: NDArray[np.float32], settings: PredictSettings) -> Maps:
